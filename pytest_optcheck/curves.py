@@ -1,0 +1,121 @@
+"""What one training leaves behind, and how far two curves lie apart.
+
+Plain frozen data and arithmetic on Python floats; imports the standard library only.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DTYPES = ("float64", "float32")
+"""The dtypes a reference model is trained in, widest first."""
+
+EPS: Mapping[str, float] = {"float64": 2.0**-52, "float32": 2.0**-23}
+"""Machine epsilon: the gap between 1 and the next number of that dtype."""
+
+SCALE_FLOOR = 1e-8
+"""A reference value below this share of the largest one is not used as a denominator.
+
+A loss that an optimizer has driven to 1e-20 of its start is rounding noise: relative to itself it moves by
+100 %, relative to the start by nothing.
+"""
+
+HORIZON = 1e-3
+"""The envelope above which a curve no longer tells implementations apart (its step is the horizon)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What an optimizer turned out to need; found by trying when a golden is recorded, and kept in it.
+
+    Attributes:
+        closure: ``step`` must be given a closure.
+        sparse: gradients must be sparse.
+        one_group: it refuses more than one parameter group.
+        frozen: tensors it refuses, by name; they stay at their initial values.
+    """
+
+    closure: bool = False
+    sparse: bool = False
+    one_group: bool = False
+    frozen: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a training ended early.
+
+    Attributes:
+        step: the update during which it happened; 0 means while the optimizer was built.
+        kind: ``raised`` for an exception, ``non-finite`` for a NaN or an Inf in the loss or a parameter.
+        message: one line.
+    """
+
+    step: int
+    kind: Literal["raised", "non-finite"]
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The record of one training.
+
+    Attributes:
+        dtype: of parameters and data, ``float64`` or ``float32``.
+        device: a torch device, as text.
+        losses: ``losses[k]`` is the loss after ``k`` updates (so ``losses[0]`` knows nothing of the
+            optimizer); shorter than steps + 1 where the training failed. The last one is over all data.
+        norms: tensor name -> updates made -> L2 norm of that parameter, at `norm_steps`.
+        failure: what ended the training early, or None.
+        step_s: seconds inside ``optimizer.step()``.
+        train_s: seconds of the whole training.
+    """
+
+    dtype: str
+    device: str
+    losses: tuple[float, ...]
+    norms: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    failure: Failure | None = None
+    step_s: float = 0.0
+    train_s: float = 0.0
+
+
+def curve_steps(steps: int) -> tuple[int, ...]:
+    """Steps at which a golden keeps the loss: all of 0 to 16, about 48 log-spaced ones, and the last."""
+    kept = set(range(min(16, steps) + 1)) | {steps}
+    if steps > 16:  # noqa: PLR2004 - the 16 of the docstring
+        kept |= {round(16 * (steps / 16) ** (i / 48)) for i in range(49)}
+    return tuple(sorted(kept))
+
+
+def norm_steps(steps: int) -> tuple[int, ...]:
+    """Steps at which the norm of every tensor is kept: 1, 2, 3, 4, 6, 8, 12, 16, 24, … and the last."""
+    kept = {1, 3, steps}
+    power = 2
+    while power <= steps:
+        kept |= {power, min(power * 3 // 2, steps)}
+        power *= 2
+    return tuple(sorted(step for step in kept if 0 < step <= steps))
+
+
+def deviation(value: float, reference: float, largest: float) -> float:
+    """How far `value` lies from `reference`, relative to it.
+
+    Args:
+        value: what was observed; a NaN or an Inf is infinitely far from everything, itself included.
+        reference: what was expected, finite.
+        largest: the largest magnitude of the reference curve, see `SCALE_FLOOR`.
+
+    Returns:
+        |value - reference| / max(|reference|, SCALE_FLOOR * largest), dimensionless; the absolute
+        difference where the whole reference is zero.
+    """
+    if not math.isfinite(value):
+        return math.inf
+    scale = max(abs(reference), SCALE_FLOOR * largest)
+    return abs(value - reference) / (scale or 1.0)

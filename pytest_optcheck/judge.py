@@ -1,0 +1,195 @@
+"""The judge: run × golden × policy -> verdict. Pure: no files, no pytest, no torch.
+
+A run is compared with its golden at every kept step, in the loss and in the norm of every tensor. Each value
+may deviate by what rounding was measured to do there (the envelope), times a margin.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from pytest_optcheck.curves import EPS, deviation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pytest_optcheck.curves import Run
+    from pytest_optcheck.goldens import Curve, Golden, Point
+
+Kind = Literal["match", "changed", "diverged", "lost", "missing", "stale"]
+KINDS: tuple[Kind, ...] = ("match", "changed", "diverged", "lost", "missing", "stale")
+"""Every verdict, best first; all but ``match`` fail a test."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How far a value may lie from its golden.
+
+    Attributes:
+        margin: the least multiple of the envelope that is allowed, because its measurement is a maximum of
+            few draws.
+        generous: the multiple allowed while the result stays below `free`: a harmless rewrite may lose an ulp
+            a step in one direction, where jitter loses them at random.
+        free: deviations up to here are far below every real change (the least one tried moves a float64 curve
+            by 1e-6) and far above rounding.
+        floor_ulps: no envelope is taken for less than so many machine epsilons: the loss itself is a sum, and
+            its rounding depends on the machine even where the parameters are equal.
+        blow_up: a loss so many times the largest of the golden counts as divergence.
+    """
+
+    margin: float = 10.0
+    generous: float = 1000.0
+    free: float = 1e-9
+    floor_ulps: float = 4.0
+    blow_up: float = 1e3
+
+    def envelope(self, measured: float, dtype: str) -> float:
+        """The envelope that counts: `measured`, but never below the floor of `dtype`."""
+        return max(measured, self.floor_ulps * EPS[dtype])
+
+    def tolerance(self, measured: float, dtype: str) -> float:
+        """The largest relative deviation that still matches."""
+        envelope = self.envelope(measured, dtype)
+        return max(self.margin * envelope, min(self.generous * envelope, self.free))
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The answer for one case.
+
+    Attributes:
+        kind: see `KINDS`.
+        note: what else there is to say, in one line.
+        first_step: updates made when loss or a tensor was first outside; None if never.
+        envelopes: by how many envelopes it was.
+        deviation: the relative deviation then.
+        largest: the largest relative deviation of the loss (inf for a NaN).
+        largest_step: where that was.
+        tensor: the tensor whose norm left first; None where no kept norm left.
+        tensor_step: when, as far as the kept steps tell.
+        final_old: last loss of the golden.
+        final_new: last loss of the run; None where there is none.
+    """
+
+    kind: Kind
+    note: str = ""
+    first_step: int | None = None
+    envelopes: float | None = None
+    deviation: float | None = None
+    largest: float | None = None
+    largest_step: int | None = None
+    tensor: str | None = None
+    tensor_step: int | None = None
+    final_old: float | None = None
+    final_new: float | None = None
+
+
+class _Excess(NamedTuple):
+    """One value outside its tolerance."""
+
+    step: int
+    envelopes: float
+    deviation: float
+    tensor: str | None
+
+
+def precheck(golden: Golden | None, *, exists: bool, digest: str, dtype: str) -> Verdict | None:
+    """The verdict that needs no training: ``missing`` or ``stale``; None where the golden can judge a run.
+
+    Args:
+        golden: what the store gave.
+        exists: whether there is a file; one without a readable golden is of an older schema.
+        digest: of the reference model as it is now.
+        dtype: of the case.
+    """
+    if golden is None:
+        return (
+            Verdict("stale", "the golden is of an older schema")
+            if exists
+            else Verdict("missing", "no golden")
+        )
+    if golden.workload.digest != digest:
+        return Verdict(
+            "stale",
+            f"the golden was recorded on another {golden.workload.name} "
+            f"(digest {golden.workload.digest}, now {digest})",
+        )
+    if dtype not in golden.curves:
+        return Verdict("missing", f"the golden holds no {dtype} curve, only {', '.join(golden.curves)}")
+    return None
+
+
+def judge(run: Run, golden: Golden, policy: Policy) -> Verdict:
+    """Compare `run` with the curve of its dtype in `golden`.
+
+    The golden must have passed `precheck`.
+    """
+    curve = golden.curves[run.dtype]
+    points = [point for point in curve.losses if point.step < len(run.losses)]
+    largest = max(((_deviation(run.losses, p, curve.losses), p.step) for p in points), default=(None, None))
+    outside = sorted(_outside(run, curve, policy), key=lambda found: (found.step, -found.envelopes))
+    tensor = next((found for found in outside if found.tensor is not None), None)
+    kind, note = _kind(run, curve, policy, changed=bool(outside))
+    return Verdict(
+        kind,
+        note,
+        first_step=outside[0].step if outside else None,
+        envelopes=outside[0].envelopes if outside else None,
+        deviation=outside[0].deviation if outside else None,
+        largest=largest[0],
+        largest_step=largest[1],
+        tensor=tensor.tensor if tensor else None,
+        tensor_step=tensor.step if tensor else None,
+        final_old=curve.losses[-1].value,
+        final_new=run.losses[-1] if run.losses else None,
+    )
+
+
+def _kind(run: Run, curve: Curve, policy: Policy, *, changed: bool) -> tuple[Kind, str]:
+    failure = run.failure
+    if failure is not None and failure.kind == "raised":
+        where = f"update {failure.step}" if failure.step else "construction"
+        return "lost", f"{where} raised {failure.message}"
+    if failure is not None:
+        first, last = curve.diverges or (math.inf, -math.inf)
+        if not first <= failure.step <= last:
+            return "diverged", f"{failure.message} after update {failure.step}"
+    elif curve.diverges is not None:
+        return (
+            "changed",
+            f"the golden leaves the finite numbers after update {curve.diverges[0]}, this run does not",
+        )
+    height = max(abs(point.value) for point in curve.losses)
+    if max(map(abs, run.losses), default=0.0) > policy.blow_up * height and changed:
+        return "diverged", f"the loss grew to more than {policy.blow_up:g} times the golden's largest"
+    return ("changed", "") if changed else ("match", "")
+
+
+def _outside(run: Run, curve: Curve, policy: Policy) -> Iterator[_Excess]:
+    """Every kept loss and norm that the run reached and that lies outside its tolerance."""
+    reached = len(run.losses)
+    for point in curve.losses:
+        if point.step < reached:
+            yield from _excess(point, _deviation(run.losses, point, curve.losses), None, run.dtype, policy)
+        elif run.failure is None:
+            yield _Excess(point.step, math.inf, math.inf, None)
+    for name, points in curve.norms.items():
+        observed = run.norms.get(name, {})
+        largest = max(point.value for point in points)
+        for point in points:
+            if point.step in observed:
+                found = deviation(observed[point.step], point.value, largest)
+                yield from _excess(point, found, name, run.dtype, policy)
+            elif run.failure is None:
+                yield _Excess(point.step, math.inf, math.inf, name)
+
+
+def _excess(point: Point, found: float, tensor: str | None, dtype: str, policy: Policy) -> Iterator[_Excess]:
+    if not found <= policy.tolerance(point.envelope, dtype):  # so written, a NaN is outside too
+        yield _Excess(point.step, found / policy.envelope(point.envelope, dtype), found, tensor)
+
+
+def _deviation(losses: Sequence[float], point: Point, curve: Sequence[Point]) -> float:
+    return deviation(losses[point.step], point.value, max(abs(kept.value) for kept in curve))

@@ -1,0 +1,72 @@
+"""What an optimizer needs, found by trying: closure, sparse gradients, one group, tensors it refuses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+from typing import TYPE_CHECKING
+
+from pytest_optcheck.curves import DTYPES, Needs
+from pytest_optcheck.errors import OptcheckError
+from pytest_optcheck.training import Conditions, train
+
+if TYPE_CHECKING:
+    from pytest_optcheck.specs import OptimizerSpec
+    from pytest_optcheck.workloads.base import Workload
+
+TRIAL_STEPS = 6
+"""Updates of a trial: on ``zoo`` every tensor has had, missed and regained a gradient by then."""
+
+
+def discover(spec: OptimizerSpec, workload: Workload, device: str) -> tuple[Needs, str]:
+    """The fewest needs under which the optimizer trains `workload`, and the widest dtype it accepts.
+
+    Args:
+        spec: what is tried.
+        workload: what it is tried on.
+        device: where.
+
+    Returns:
+        Needs and one of `DTYPES`. A tensor is frozen only if the optimizer raises on it when it is alone.
+
+    Raises:
+        OptcheckError: nothing that was tried trains; the line holds the optimizer's own words.
+    """
+    first = ""
+    for dtype, sparse in product(DTYPES, (False, True)):
+        candidates = [
+            Conditions(dtype, device, Needs(closure=closure, sparse=sparse, one_group=one_group))
+            for one_group, closure in product((False, True), repeat=2)
+        ]
+        for conditions in candidates:
+            failure = _trial(spec, workload, conditions)
+            if failure is None:
+                return conditions.needs, dtype
+            first = first or failure
+        for conditions in candidates:
+            settled = _without_refused(spec, workload, conditions)
+            if settled is not None and _trial(spec, workload, settled) is None:
+                return settled.needs, dtype
+    raise OptcheckError(
+        f"{spec.text} does not train {workload.name}: {first}; leave it out by listing its workloads"
+    )
+
+
+def _trial(spec: OptimizerSpec, workload: Workload, conditions: Conditions) -> str | None:
+    """What the optimizer raised within `TRIAL_STEPS` updates, or None."""
+    run = train(spec.factory(), workload, replace(conditions, steps=min(TRIAL_STEPS, workload.steps)))
+    return run.failure.message if run.failure is not None and run.failure.kind == "raised" else None
+
+
+def _without_refused(spec: OptimizerSpec, workload: Workload, conditions: Conditions) -> Conditions | None:
+    """`conditions` with those tensors frozen on which the optimizer raises alone; None if it accepts none."""
+    names = workload.tensor_names
+
+    def alone(name: str) -> Conditions:
+        others = tuple(other for other in names if other != name)
+        return replace(conditions, needs=replace(conditions.needs, frozen=others))
+
+    refused = tuple(name for name in names if _trial(spec, workload, alone(name)) is not None)
+    if len(refused) == len(names):
+        return None
+    return replace(conditions, needs=replace(conditions.needs, frozen=refused))
