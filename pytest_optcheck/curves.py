@@ -25,6 +25,9 @@ A loss that an optimizer has driven to 1e-20 of its start is rounding noise: rel
 100 %, relative to the start by nothing.
 """
 
+BLIND = 1e30
+"""The envelope from where on a jittered run was not finite."""
+
 HORIZON = 1e-3
 """The envelope above which a curve no longer tells implementations apart (its step is the horizon)."""
 

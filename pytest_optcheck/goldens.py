@@ -31,6 +31,10 @@ ABANDONED_S = 3600
 """Age at which a temporary file cannot belong to a recording that still runs."""
 
 
+class UnreadableGoldenError(OptcheckError):
+    """A golden that is there and is no good; recording anew replaces it."""
+
+
 class Point(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A reference value after so many updates, and the relative deviation that rounding alone can cause."""
 
@@ -114,8 +118,9 @@ class Goldens:
         """The stored golden, or None where there is none.
 
         Raises:
-            OptcheckError: the file cannot be read, is no JSON, has a wrong or missing key, holds a number
-                that is not finite, belongs to another spec or workload, or is of a newer schema.
+            UnreadableGoldenError: the file cannot be read, is no JSON, has a wrong or missing key, holds a
+                number that is not finite, or belongs to another spec or workload.
+            OptcheckError: it is of a newer schema, so another version of this plugin needs it.
         """
         path = self.path(spec, workload)
         try:
@@ -123,7 +128,7 @@ class Goldens:
         except FileNotFoundError:
             return None
         except (OSError, UnicodeDecodeError) as error:
-            raise OptcheckError(f"{path}: cannot be read ({one_line(error)})") from error
+            raise UnreadableGoldenError(f"{path}: cannot be read ({one_line(error)})") from error
         golden = decode(text, path)
         if golden is not None:
             for key, found, expected in (
@@ -131,7 +136,7 @@ class Goldens:
                 ("workload.name", golden.workload.name, workload),
             ):
                 if found != expected:
-                    raise OptcheckError(f"{path}: key {key} is {found!r}, expected {expected!r}; {_MEND}")
+                    raise UnreadableGoldenError(f"{path}: key {key} is {found!r}, expected {expected!r}; {_MEND}")
         return golden
 
     def save(self, golden: Golden) -> Path:
@@ -143,9 +148,7 @@ class Goldens:
         path = self.path(golden.spec, golden.workload.name)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(
-                "w", dir=path.parent, prefix=".", suffix=".tmp", delete=False
-            ) as file:
+            with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".", suffix=".tmp", delete=False) as file:
                 file.write(encode(golden))
                 file.flush()
                 os.fsync(file.fileno())
@@ -188,25 +191,23 @@ def decode(text: str, path: Path) -> Golden | None:
     try:
         raw = json.loads(text)
     except json.JSONDecodeError as error:
-        raise OptcheckError(
+        raise UnreadableGoldenError(
             f"{path}: is not JSON, or is cut off ({error.msg}, line {error.lineno}); {_MEND}"
         ) from error
     schema = raw.get("schema") if isinstance(raw, dict) else None
     if not isinstance(schema, int) or isinstance(schema, bool):
-        raise OptcheckError(f"{path}: key schema is {schema!r}, expected {SCHEMA}; {_MEND}")
+        raise UnreadableGoldenError(f"{path}: key schema is {schema!r}, expected {SCHEMA}; {_MEND}")
     if schema > SCHEMA:
-        raise OptcheckError(
-            f"{path}: key schema is {schema}, this plugin reads {SCHEMA}; upgrade pytest-optcheck"
-        )
+        raise OptcheckError(f"{path}: key schema is {schema}, this plugin reads {SCHEMA}; upgrade pytest-optcheck")
     if schema < SCHEMA:
         return None
     for key, value in _numbers(raw):
         if not math.isfinite(value):
-            raise OptcheckError(f"{path}: key {key} is {value}, expected a finite number; {_MEND}")
+            raise UnreadableGoldenError(f"{path}: key {key} is {value}, expected a finite number; {_MEND}")
     try:
         return msgspec.convert(raw, Golden)
     except msgspec.ValidationError as error:
-        raise OptcheckError(f"{path}: {_key_error(error)}; {_MEND}") from error
+        raise UnreadableGoldenError(f"{path}: {_key_error(error)}; {_MEND}") from error
 
 
 def encode(golden: Golden) -> str:
@@ -218,9 +219,7 @@ def encode(golden: Golden) -> str:
     raw = msgspec.to_builtins(golden)
     for key, value in _numbers(raw):
         if not math.isfinite(value):
-            raise OptcheckError(
-                f"golden of {golden.spec} on {golden.workload.name}: {key} is {value}, not finite"
-            )
+            raise OptcheckError(f"golden of {golden.spec} on {golden.workload.name}: {key} is {value}, not finite")
     return _lines(raw, "", rows=False) + "\n"
 
 
@@ -246,8 +245,7 @@ def _lines(value: Any, indent: str, *, rows: bool) -> str:  # noqa: ANN401 - any
     inner = indent + " "
     if isinstance(value, dict) and value:
         items = (
-            f"{inner}{json.dumps(name)}: {_lines(item, inner, rows=name == 'losses')}"
-            for name, item in value.items()
+            f"{inner}{json.dumps(name)}: {_lines(item, inner, rows=name == 'losses')}" for name, item in value.items()
         )
         return "{\n" + ",\n".join(items) + f"\n{indent}}}"
     if rows and value:

@@ -94,8 +94,8 @@ class RoundingJitter(TorchDispatchMode):  # type: ignore[no-untyped-call] # torc
         """
         if gradient.numel():
             spread = gradient.square().mean().sqrt()
-            gradient.addcmul_(self._noise(gradient) * spread, gradient.ne(0))
-            gradient.addcmul_(self._noise(gradient), gradient)
+            gradient.addcmul_((self._factors(gradient) - 1.0) * spread, gradient.ne(0))
+            gradient.mul_(self._factors(gradient))
 
     def _perturb(self, value: object) -> None:
         if isinstance(value, (list, tuple)):
@@ -104,15 +104,15 @@ class RoundingJitter(TorchDispatchMode):  # type: ignore[no-untyped-call] # torc
         elif isinstance(value, Tensor):
             values = (value._values() if value.is_sparse else value).detach()  # noqa: SLF001 - torch's name for it
             if values.is_floating_point() and values.numel() and not (values.numel() == 1 and _whole(values)):
-                values.addcmul_(self._noise(values), values)
+                values.mul_(self._factors(values))  # a product leaves an infinity what it is
 
-    def _noise(self, like: Tensor) -> Tensor:
-        """u·ulps·eps for every element of `like`."""
+    def _factors(self, like: Tensor) -> Tensor:
+        """1 + u·ulps·eps for every element of `like`."""
         table = self._tables.get(like.dtype)
         if table is None:
             eps = torch.finfo(like.dtype).eps
             amplitude = eps * (self._ulps if eps <= self._eps else 1.0)
-            table = self._tables[like.dtype] = self._signs.to(like.dtype) * amplitude
+            table = self._tables[like.dtype] = 1.0 + self._signs.to(like.dtype) * amplitude
         size = like.numel()
         if size > TABLE:
             table = table.repeat(size // TABLE + 1)

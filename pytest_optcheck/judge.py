@@ -105,11 +105,7 @@ def precheck(golden: Golden | None, *, exists: bool, digest: str, dtype: str) ->
         dtype: of the case.
     """
     if golden is None:
-        return (
-            Verdict("stale", "the golden is of an older schema")
-            if exists
-            else Verdict("missing", "no golden")
-        )
+        return Verdict("stale", "the golden is of an older schema") if exists else Verdict("missing", "no golden")
     if golden.workload.digest != digest:
         return Verdict(
             "stale",

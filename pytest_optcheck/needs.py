@@ -47,9 +47,7 @@ def discover(spec: OptimizerSpec, workload: Workload, device: str) -> tuple[Need
             settled = _without_refused(spec, workload, conditions)
             if settled is not None and _trial(spec, workload, settled) is None:
                 return settled.needs, dtype
-    raise OptcheckError(
-        f"{spec.text} does not train {workload.name}: {first}; leave it out by listing its workloads"
-    )
+    raise OptcheckError(f"{spec.text} does not train {workload.name}: {first}; leave it out by listing its workloads")
 
 
 def _trial(spec: OptimizerSpec, workload: Workload, conditions: Conditions) -> str | None:

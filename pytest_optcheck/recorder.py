@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pytest_optcheck import environment, judge, needs
-from pytest_optcheck.curves import DTYPES, HORIZON, curve_steps, deviation
+from pytest_optcheck.curves import BLIND, DTYPES, HORIZON, curve_steps, deviation
 from pytest_optcheck.errors import OptcheckError
 from pytest_optcheck.goldens import SCHEMA, Curve, Golden, Point, Recorded, WorkloadId
 from pytest_optcheck.training import Conditions, train
@@ -38,9 +38,6 @@ escapes four such draws 3 times in 100,000.
 
 LINEAR = 8.0
 """Factor within which the answer to the storm still counts as proportional; eight draws vary by 2 or 3."""
-
-BLIND = 1e30
-"""Stored in place of an infinite envelope: from there on a jittered run was not finite."""
 
 FIRST_LR_CHANGE = 1e-5
 """Relative learning-rate change from which the resolution is estimated, then confirmed by runs of its own."""
@@ -170,9 +167,7 @@ def _points(
     points: list[Point] = []
     envelope = 0.0
     for step, value in reference.items():
-        calm, storm = (
-            max(deviation(run.get(step, math.nan), value, largest) for run in runs) for runs in jittered
-        )
+        calm, storm = (max(deviation(run.get(step, math.nan), value, largest) for run in runs) for runs in jittered)
         linear = storm <= LINEAR * STORM_ULPS * calm
         envelope = max(envelope, calm if linear else storm)
         if step in kept:
@@ -188,8 +183,8 @@ def _rounded_up(value: float) -> float:
 def resolution(what: Recording, golden: Golden, conditions: Conditions) -> float | None:
     """The smallest relative change of the learning rate that `golden` sees; None if none is seen.
 
-    Estimated from one run, then confirmed: the change is tried and must be judged as one; if it is not, ten
-    times as much is tried. None too where the optimizer keeps no learning rate in its groups.
+    Estimated from one run, then confirmed: the change is tried and must be judged as one; if it is not, twice
+    as much is tried. None too where the optimizer keeps no learning rate in its groups.
     """
     policy = judge.Policy()
 
@@ -203,7 +198,7 @@ def resolution(what: Recording, golden: Golden, conditions: Conditions) -> float
     while change is not None and change < 1.0:
         if seen(change).kind != "match":
             return _rounded_up(change)
-        change *= 10.0
+        change *= 2.0
     return None
 
 

@@ -88,7 +88,7 @@ class TextSpec:
             found = getattr(found, part)
         if not callable(found):
             raise OptcheckError(
-                f"optimizer {self.text}: {self.name!r} is a {type(found).__name__}, expected a class or a factory"
+                f"optimizer {self.text}: {self.name!r} is a {type(found).__name__}, not a class or a factory"
             )
         return found
 
@@ -153,9 +153,7 @@ def _literal(text: str, keyword: ast.keyword) -> Any:  # noqa: ANN401 - any lite
 
 
 def _shape(text: str) -> str:
-    return (
-        f"optimizer spec {text!r}: expected module:Class(keyword=literal, …), as torch.optim:AdamW(lr=0.001)"
-    )
+    return f"optimizer spec {text!r}: expected module:Class(keyword=literal, …), as torch.optim:AdamW(lr=0.001)"
 
 
 def _near(module: object, name: str) -> str:

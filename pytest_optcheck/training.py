@@ -148,9 +148,7 @@ class _Training:
             if self.conditions.needs.sparse and parameter.dim():
                 parameter.grad = parameter.grad.to_sparse(1)
 
-    def _step(
-        self, step: Callable[..., object], closure: Callable[[], Tensor] | None, update: int
-    ) -> Failure | None:
+    def _step(self, step: Callable[..., object], closure: Callable[[], Tensor] | None, update: int) -> Failure | None:
         started = time.perf_counter()
         try:
             with self.jitter or contextlib.nullcontext():

@@ -40,8 +40,6 @@ def load(target: str) -> Workload:
         except Exception as error:  # an import runs foreign code: anything may come out
             raise OptcheckError(f"workload {target!r} does not import ({one_line(error)})") from error
         if not (isinstance(found, type) and issubclass(found, Workload)):
-            raise OptcheckError(
-                f"workload {target!r} is not a subclass of pytest_optcheck.workloads.base.Workload"
-            )
+            raise OptcheckError(f"workload {target!r} is not a subclass of pytest_optcheck.workloads.base.Workload")
         _instances[target] = found()
     return _instances[target]

@@ -32,9 +32,7 @@ def load(name: str) -> dict[str, NDArray[Any]]:
     found = hashlib.sha256(raw).hexdigest()
     if found != SHA256[name]:
         expected = SHA256[name][:12]
-        raise OptcheckError(
-            f"data set {name}: SHA-256 is {found[:12]}…, not {expected}…; reinstall pytest-optcheck"
-        )
+        raise OptcheckError(f"data set {name}: SHA-256 is {found[:12]}…, not {expected}…; reinstall pytest-optcheck")
     with np.load(BytesIO(raw), allow_pickle=False) as stored:
         return {key: stored[key] for key in stored.files}
 

@@ -39,7 +39,7 @@ def he_uniform(random: RandomState, layers: Iterable[tuple[str, tuple[int, ...]]
 class Mlp(Workload):
     """A 30-128-64-32-1 ReLU net with sigmoid and binary cross-entropy, on the breast-cancer data (569 × 30).
 
-    Adam(lr=1e-3) brings the loss over all data from 0.77 to 0.06.
+    Adam(lr=1e-3) brings the loss over all data from 0.82 to 0.047.
     """
 
     name = "mlp"
@@ -68,7 +68,7 @@ class Mlp(Workload):
 class DigitsCnn(Workload):
     """Convolutions 32-64-64, a dense layer of 64 and 10 classes, on 1,797 scans of digits (8×8).
 
-    Adam(lr=1e-3) brings the cross-entropy over all data from 2.6 to 0.3.
+    Adam(lr=1e-3) brings the cross-entropy over the first 256 scans from 2.32 to 0.66 in 40 updates.
     """
 
     name = "digits_cnn"

@@ -1,0 +1,131 @@
+"""pytest hooks, options, marker and fixture: wiring only.
+
+Imports the standard library and pytest; everything else waits until ``--optcheck`` asks for it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_optcheck.settings import Settings
+    from pytest_optcheck.suite import Checker
+
+SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
+
+MARKER = "optcheck(workloads=[…], diverges=False): check an optimizer against its golden curves (see --optcheck)"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the options and their ini twins."""
+    group = parser.getgroup("optcheck", "optimizer regression testing")
+    add = group.addoption
+    add("--optcheck", action="store_true", help="check every configured optimizer and every marked test")
+    add(
+        "--optcheck-update",
+        nargs="?",
+        const="all",
+        choices=("missing", "changed", "stale", "all"),
+        help="record goldens that are missing, changed, stale or all of these (implies --optcheck)",
+    )
+    add("--optcheck-reason", metavar="TEXT", help="why goldens are recorded anew; kept in them")
+    add("--optcheck-force", action="store_true", help="record under CI all the same")
+    add(
+        "--optcheck-optimizer",
+        action="append",
+        metavar="SPEC",
+        help="check this optimizer only, as module:Class(kw=literal); may be repeated (ini: optcheck_optimizers)",
+    )
+    add(
+        "--optcheck-workload",
+        action="append",
+        metavar="NAME",
+        help="use this reference model only; may be repeated (ini: optcheck_workloads)",
+    )
+    add("--optcheck-device", metavar="DEVICE", help="cpu, cuda, cuda:N or auto (ini: optcheck_device)")
+    add("--optcheck-curves", metavar="DIR", help="directory of the goldens (ini: optcheck_curves)")
+    add(
+        "--optcheck-allow",
+        action="append",
+        metavar="VERDICT",
+        help="let this verdict pass with a warning; may be repeated (ini: optcheck_allow)",
+    )
+    ini = parser.addini
+    ini("optcheck_optimizers", "optimizers to check: SPEC, or SPEC @ workload, workload", "linelist")
+    ini("optcheck_workloads", "reference models where a line names none (default: all)", "args")
+    ini("optcheck_device", "cpu, cuda, cuda:N or auto", "string", default="cpu")
+    ini("optcheck_curves", "directory of the goldens", "string", default="reference_curves")
+    ini("optcheck_allow", "verdicts that pass with a warning", "args")
+    ini("optcheck_diverging", "optimizers that are meant to leave the finite numbers", "linelist")
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Declare the hooks for specs and workloads."""
+    from pytest_optcheck import hooks
+
+    pluginmanager.add_hookspecs(hooks)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker; under ``--optcheck`` read the settings and register what does the work."""
+    config.addinivalue_line("markers", MARKER)
+    if not _asked(config):
+        return
+    from pytest_optcheck.errors import OptcheckError
+    from pytest_optcheck.session import Session
+    from pytest_optcheck.settings import Settings
+    from pytest_optcheck.suite import Suite
+
+    try:
+        settings = Settings.from_pytest_config(config)
+    except OptcheckError as error:
+        raise pytest.UsageError(str(error)) from error
+    on_worker = hasattr(config, "workerinput")
+    config.stash[SETTINGS] = settings
+    config.pluginmanager.register(Suite(settings, on_worker=on_worker), "optcheck-suite")
+    if not on_worker:
+        config.pluginmanager.register(Session(settings), "optcheck-session")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Without ``--optcheck`` marked tests are skipped."""
+    if _asked(config):
+        return
+    skip = pytest.mark.skip(reason="needs --optcheck")
+    for item in items:
+        if item.get_closest_marker("optcheck") or "optcheck" in getattr(item, "fixturenames", ()):
+            item.add_marker(skip)
+
+
+@pytest.fixture
+def optcheck(request: pytest.FixtureRequest) -> Iterator[Checker]:
+    """Check an optimizer against its golden: ``optcheck(lambda params: Lion(params), name="Lion")``."""
+    from pytest_optcheck.suite import Checker
+
+    checker = Checker(request.node, request.param, request.config.stash[SETTINGS])
+    yield checker
+    if not checker.called:
+        pytest.fail(f"{request.node.nodeid} takes the optcheck fixture but never calls it", pytrace=False)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """``-n auto`` is one worker a GPU where GPUs are used."""
+    if not _asked(config):
+        return None
+    from pytest_optcheck import devices
+    from pytest_optcheck.errors import OptcheckError
+
+    try:
+        device = devices.resolve(config.option.optcheck_device or config.getini("optcheck_device"))
+    except OptcheckError:  # pytest_configure will say so
+        return None
+    return devices.visible_gpus() if device == "cuda" else None
+
+
+def _asked(config: pytest.Config) -> bool:
+    return bool(config.option.optcheck or config.option.optcheck_update)

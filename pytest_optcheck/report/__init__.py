@@ -1,0 +1,1 @@
+"""Verdicts as text. Everything here is computed from results: no pytest, no torch, no files."""

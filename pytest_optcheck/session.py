@@ -1,0 +1,94 @@
+"""The side of the plugin that lives once a session, on the xdist controller where there is one.
+
+Gathers results from reports, writes the goldens they carry, prints the section, pins workers to GPUs. Never
+imports torch.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from pytest_optcheck import devices
+from pytest_optcheck.checking import Result
+from pytest_optcheck.errors import OptcheckError
+from pytest_optcheck.goldens import Golden, Goldens
+from pytest_optcheck.report import terminal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_optcheck.settings import Settings
+
+
+class Session:
+    """Everything that happens once."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Start the clock."""
+        self.settings = settings
+        self.store = Goldens(settings.curves)
+        self.results: list[Result] = []
+        self.problems: list[str] = []
+        self.written: dict[tuple[str, str], str] = {}
+        self.started = time.perf_counter()
+
+    def pytest_report_header(self) -> str:
+        """What is about to be checked, and where."""
+        settings = self.settings
+        doing = "updating" if settings.update else "checking"
+        what = f"{len(settings.targets)} configured optimizers on {settings.device}"
+        return f"optcheck: {doing} {what}, goldens in {settings.curves}"
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep the results of a report; write the goldens in it at once, so that an interrupt loses none."""
+        for plain in getattr(report, "optcheck", ()):
+            result = Result.from_dict(plain)
+            self.results.append(result)
+            if result.golden:
+                self._write(result, report.nodeid)
+
+    def _write(self, result: Result, nodeid: str) -> None:
+        key = (result.spec, result.workload)
+        if key in self.written:
+            self.problems.append(
+                f"{self.written[key]} and {nodeid} both record {result.spec} on {result.workload}; "
+                "the first was kept: give one of them another name"
+            )
+            return
+        self.written[key] = nodeid
+        try:
+            self.store.save(msgspec.convert(json.loads(result.golden or ""), Golden))
+        except OptcheckError as error:
+            self.problems.append(str(error))
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """A golden that could not be written fails the session."""
+        if self.problems and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Print the section."""
+        if not (self.results or self.problems):
+            return
+        terminalreporter.section("optcheck")
+        elapsed_s = time.perf_counter() - self.started
+        verbose = terminalreporter.verbosity > 0
+        for line in [*self.problems, *terminal.section(self.results, verbose=verbose, elapsed_s=elapsed_s)]:
+            terminalreporter.line(line)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_setupnodes(self, specs: Sequence[Any]) -> None:
+        """Pin each worker to a GPU before it starts, so that a conftest cannot touch another."""
+        for position, spec in enumerate(specs):
+            spec.env.update(devices.worker_environment(position, self.settings.device))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:  # noqa: ANN401 - xdist's worker controller, untyped
+        """Tell a worker its device: a pinned one sees a single GPU, number 0."""
+        device = self.settings.device
+        node.workerinput["optcheck_device"] = "cuda" if device.startswith("cuda") else device

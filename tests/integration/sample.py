@@ -1,0 +1,56 @@
+"""A copy of the sample project, and how tests run pytest on it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_optcheck import workloads
+
+if TYPE_CHECKING:
+    import pytest
+
+SAMPLE = Path(__file__).parents[2] / "fixtures" / "sample_project"
+
+
+class Project:
+    """A copy of the sample project and pytest runs on it."""
+
+    def __init__(self, pytester: pytest.Pytester) -> None:
+        self.pytester = pytester
+        self.root = pytester.path
+        shutil.copytree(SAMPLE, self.root, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+
+    def run(self, *arguments: str) -> pytest.RunResult:
+        """Pytest in this process."""
+        workloads._instances.pop("bowl:Bowl", None)  # noqa: SLF001 - the file may have been edited since the last run
+        return self.pytester.runpytest_inprocess("-p", "no:cacheprovider", *arguments)
+
+    def run_apart(self, *arguments: str) -> pytest.RunResult:
+        """Pytest in a process of its own."""
+        return self.pytester.runpytest_subprocess("-p", "no:cacheprovider", *arguments)
+
+    def edit(self, file: str, old: str, new: str) -> None:
+        """Replace `old`, which must be there, by `new`."""
+        path = self.root / file
+        text = path.read_text(encoding="utf-8")
+        assert old in text
+        path.write_text(text.replace(old, new), encoding="utf-8")
+
+    def configure(self, optimizers: str) -> None:
+        """Set the list of optimizers, as TOML."""
+        path = self.root / "pyproject.toml"
+        kept = [line for line in path.read_text(encoding="utf-8").splitlines() if "optcheck_optimizers" not in line]
+        path.write_text("\n".join([*kept, f"optcheck_optimizers = {optimizers}"]), encoding="utf-8")
+
+    def goldens(self) -> dict[str, str]:
+        """Text of every golden, by path below the curve directory."""
+        curves = self.root / "reference_curves"
+        return {str(p.relative_to(curves)): p.read_text(encoding="utf-8") for p in sorted(curves.rglob("*.json"))}
+
+    def golden(self, part: str) -> Path:
+        """The one golden whose directory contains `part`."""
+        found = [path for path in (self.root / "reference_curves").rglob("*.json") if part in path.parent.name]
+        assert len(found) == 1
+        return found[0]
