@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_optcheck import goldens, judge, workloads
-from pytest_optcheck.curves import BLIND, DTYPES
+from pytest_optcheck.curves import BLIND, DTYPES, Dtype
 from pytest_optcheck.errors import OptcheckError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Case:
 
     spec: OptimizerSpec
     workload: str
-    dtype: str | None
+    dtype: Dtype | None
     select: str
     diverges: bool = False
 
@@ -102,7 +102,7 @@ def update(case: Case, settings: Settings) -> Result:
         if "stale" not in settings.update:
             raise
         golden = None  # and its file exists: stale
-    dtypes = [dtype for dtype in DTYPES if golden is None or dtype in golden.curves]
+    dtypes = DTYPES if golden is None else _accepted(golden)
     results = [_check(replace(case, dtype=dtype), settings, golden, exists=path.exists()) for dtype in dtypes]
     worst = max(results, key=lambda result: judge.KINDS.index(result.verdict.kind))
     if worst.verdict.kind not in settings.update:
@@ -117,7 +117,7 @@ def _check(case: Case, settings: Settings, golden: Golden | None, *, exists: boo
     factory = case.spec.factory()
     if golden is not None:
         result = replace(result, resolution=golden.resolution, stochastic=golden.stochastic)
-        if dtype not in golden.curves and golden.curves:
+        if dtype not in _accepted(golden):
             return replace(result, skipped=f"{case.spec.text} accepts {', '.join(golden.curves)} only")
     early = judge.precheck(golden, exists=exists, digest=workload.digest, dtype=dtype)
     if early is not None or golden is None:
@@ -128,6 +128,11 @@ def _check(case: Case, settings: Settings, golden: Golden | None, *, exists: boo
     run = train(factory, workload, Conditions(dtype, settings.device, golden.needs))
     verdict = judge.judge(run, golden, judge.Policy())
     return replace(result, verdict=verdict, step_s=run.step_s, train_s=run.train_s)
+
+
+def _accepted(golden: Golden) -> tuple[Dtype, ...]:
+    """The widest dtype of `golden` and all that are narrower."""
+    return DTYPES[min(map(DTYPES.index, golden.curves)) :]
 
 
 def _record(case: Case, settings: Settings, old: Golden | None, worst: Result) -> Result:

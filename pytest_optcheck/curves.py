@@ -1,6 +1,6 @@
 """What one training leaves behind, and how far two curves lie apart.
 
-Plain frozen data and arithmetic on Python floats; imports the standard library only.
+Plain frozen data and arithmetic on Python floats; imports the standard library and msgspec only.
 """
 
 from __future__ import annotations
@@ -9,13 +9,16 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+import msgspec
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-DTYPES = ("float64", "float32")
+Dtype = Literal["float64", "float32"]
+DTYPES: tuple[Dtype, ...] = ("float64", "float32")
 """The dtypes a reference model is trained in, widest first."""
 
-EPS: Mapping[str, float] = {"float64": 2.0**-52, "float32": 2.0**-23}
+EPS: Mapping[Dtype, float] = {"float64": 2.0**-52, "float32": 2.0**-23}
 """Machine epsilon: the gap between 1 and the next number of that dtype."""
 
 SCALE_FLOOR = 1e-8
@@ -32,8 +35,7 @@ HORIZON = 1e-3
 """The envelope above which a curve no longer tells implementations apart (its step is the horizon)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Needs:
+class Needs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What an optimizer turned out to need; found by trying when a golden is recorded, and kept in it.
 
     Attributes:
@@ -79,7 +81,7 @@ class Run:
         train_s: seconds of the whole training.
     """
 
-    dtype: str
+    dtype: Dtype
     device: str
     losses: tuple[float, ...]
     norms: Mapping[str, Mapping[int, float]] = field(default_factory=dict)

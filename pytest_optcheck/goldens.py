@@ -14,7 +14,7 @@ import re
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
@@ -38,9 +38,12 @@ class UnreadableGoldenError(OptcheckError):
 class Point(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A reference value after so many updates, and the relative deviation that rounding alone can cause."""
 
-    step: int
+    step: Annotated[int, msgspec.Meta(ge=0)]
     value: float
-    envelope: float
+    envelope: Annotated[float, msgspec.Meta(ge=0.0)]
+
+
+Points = Annotated[list[Point], msgspec.Meta(min_length=1)]
 
 
 class Curve(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -54,8 +57,8 @@ class Curve(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             for a run that stays finite.
     """
 
-    losses: list[Point]
-    norms: dict[str, list[Point]]
+    losses: Points
+    norms: dict[str, Points]
     horizon: int | None = None
     diverges: tuple[int, int] | None = None
 
@@ -98,7 +101,7 @@ class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     needs: Needs
     stochastic: bool
     resolution: float | None
-    curves: dict[str, Curve]
+    curves: Annotated[dict[Literal["float64", "float32"], Curve], msgspec.Meta(min_length=1)]
 
 
 class Goldens:
@@ -146,14 +149,20 @@ class Goldens:
             OptcheckError: the directory or the file cannot be written.
         """
         path = self.path(golden.spec, golden.workload.name)
+        text = encode(golden)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".", suffix=".tmp", delete=False) as file:
-                file.write(encode(golden))
-                file.flush()
-                os.fsync(file.fileno())
-            Path(file.name).chmod(0o644)  # a temporary file is private to its user; a golden is not
-            Path(file.name).replace(path)
+            descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
+            temporary = Path(name)
+            try:
+                with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor has no path
+                    file.write(text)
+                    file.flush()
+                    os.fsync(descriptor)
+                temporary.chmod(0o644)  # a temporary file is private to its user; a golden is not
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
         except OSError as error:
             raise OptcheckError(f"{path}: cannot be written ({one_line(error)})") from error
         return path
@@ -190,10 +199,9 @@ def decode(text: str, path: Path) -> Golden | None:
     """
     try:
         raw = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UnreadableGoldenError(
-            f"{path}: is not JSON, or is cut off ({error.msg}, line {error.lineno}); {_MEND}"
-        ) from error
+    except ValueError as error:  # a JSONDecodeError, or a number of too many digits
+        found = f"{error.msg}, line {error.lineno}" if isinstance(error, json.JSONDecodeError) else one_line(error)
+        raise UnreadableGoldenError(f"{path}: is not JSON, or is cut off ({found}); {_MEND}") from error
     schema = raw.get("schema") if isinstance(raw, dict) else None
     if not isinstance(schema, int) or isinstance(schema, bool):
         raise UnreadableGoldenError(f"{path}: key schema is {schema!r}, expected {SCHEMA}; {_MEND}")

@@ -156,10 +156,15 @@ def _whole(value: Tensor) -> bool:
 
 def _narrows(args: Sequence[Any], result: object) -> bool:
     """Whether a cast or copy went from a finer floating dtype to a coarser one."""
-    tensors = [tensor for tensor in args if isinstance(tensor, Tensor)]
-    if not tensors or not isinstance(result, Tensor):
+    operands = [tensor for value in args for tensor in _first(value)]
+    source, target = operands[-1], [*_first(result), operands[0]][0]  # _to_copy(source), copy_(target, source)
+    if not (source.is_floating_point() and target.is_floating_point()):
         return False
-    source = tensors[-1]  # _to_copy(source), copy_(target, source)
-    if not (source.is_floating_point() and result.is_floating_point()):
-        return False
-    return torch.finfo(result.dtype).eps > torch.finfo(source.dtype).eps
+    return torch.finfo(target.dtype).eps > torch.finfo(source.dtype).eps
+
+
+def _first(value: object) -> list[Tensor]:
+    """A tensor, or the first of a foreach operation's list of them."""
+    if isinstance(value, (list, tuple)):
+        value = next(iter(value), None)
+    return [value] if isinstance(value, Tensor) else []

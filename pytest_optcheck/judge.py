@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from pytest_optcheck.curves import EPS, deviation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from pytest_optcheck.curves import Run
+    from pytest_optcheck.curves import Dtype, Failure, Run
     from pytest_optcheck.goldens import Curve, Golden, Point
 
 Kind = Literal["match", "changed", "diverged", "lost", "missing", "stale"]
@@ -45,11 +45,11 @@ class Policy:
     floor_ulps: float = 4.0
     blow_up: float = 1e3
 
-    def envelope(self, measured: float, dtype: str) -> float:
+    def envelope(self, measured: float, dtype: Dtype) -> float:
         """The envelope that counts: `measured`, but never below the floor of `dtype`."""
         return max(measured, self.floor_ulps * EPS[dtype])
 
-    def tolerance(self, measured: float, dtype: str) -> float:
+    def tolerance(self, measured: float, dtype: Dtype) -> float:
         """The largest relative deviation that still matches."""
         envelope = self.envelope(measured, dtype)
         return max(self.margin * envelope, min(self.generous * envelope, self.free))
@@ -95,7 +95,7 @@ class _Excess(NamedTuple):
     tensor: str | None
 
 
-def precheck(golden: Golden | None, *, exists: bool, digest: str, dtype: str) -> Verdict | None:
+def precheck(golden: Golden | None, *, exists: bool, digest: str, dtype: Dtype) -> Verdict | None:
     """The verdict that needs no training: ``missing`` or ``stale``; None where the golden can judge a run.
 
     Args:
@@ -126,14 +126,16 @@ def judge(run: Run, golden: Golden, policy: Policy) -> Verdict:
     points = [point for point in curve.losses if point.step < len(run.losses)]
     largest = max(((_deviation(run.losses, p, curve.losses), p.step) for p in points), default=(None, None))
     outside = sorted(_outside(run, curve, policy), key=lambda found: (found.step, -found.envelopes))
+    first = outside[0] if outside else None
     tensor = next((found for found in outside if found.tensor is not None), None)
     kind, note = _kind(run, curve, policy, changed=bool(outside))
+    ended = run.failure.step if run.failure is not None and kind in ("lost", "diverged") else None
     return Verdict(
         kind,
         note,
-        first_step=outside[0].step if outside else None,
-        envelopes=outside[0].envelopes if outside else None,
-        deviation=outside[0].deviation if outside else None,
+        first_step=first.step if first else ended,
+        envelopes=first.envelopes if first else None,
+        deviation=first.deviation if first else None,
         largest=largest[0],
         largest_step=largest[1],
         tensor=tensor.tensor if tensor else None,
@@ -148,11 +150,9 @@ def _kind(run: Run, curve: Curve, policy: Policy, *, changed: bool) -> tuple[Kin
     if failure is not None and failure.kind == "raised":
         where = f"update {failure.step}" if failure.step else "construction"
         return "lost", f"{where} raised {failure.message}"
-    if failure is not None:
-        first, last = curve.diverges or (math.inf, -math.inf)
-        if not first <= failure.step <= last:
-            return "diverged", f"{failure.message} after update {failure.step}"
-    elif curve.diverges is not None:
+    if failure is not None and not _declared(failure, curve):
+        return "diverged", f"{failure.message} after update {failure.step}"
+    if failure is None and curve.diverges is not None:
         return (
             "changed",
             f"the golden leaves the finite numbers after update {curve.diverges[0]}, this run does not",
@@ -163,28 +163,27 @@ def _kind(run: Run, curve: Curve, policy: Policy, *, changed: bool) -> tuple[Kin
     return ("changed", "") if changed else ("match", "")
 
 
+def _declared(failure: Failure, curve: Curve) -> bool:
+    """Whether the golden, too, leaves the finite numbers at that update, give or take what rounding shifts."""
+    return curve.diverges is not None and curve.diverges[0] <= failure.step <= curve.diverges[1]
+
+
 def _outside(run: Run, curve: Curve, policy: Policy) -> Iterator[_Excess]:
-    """Every kept loss and norm that the run reached and that lies outside its tolerance."""
-    reached = len(run.losses)
-    for point in curve.losses:
-        if point.step < reached:
-            yield from _excess(point, _deviation(run.losses, point, curve.losses), None, run.dtype, policy)
-        elif run.failure is None:
-            yield _Excess(point.step, math.inf, math.inf, None)
-    for name, points in curve.norms.items():
-        observed = run.norms.get(name, {})
-        largest = max(point.value for point in points)
+    """Every kept loss and norm outside its tolerance; what the run should have reached and did not is, too."""
+    failure = run.failure
+    end = failure.step if failure is not None and _declared(failure, curve) else math.inf
+    series: list[tuple[str | None, Sequence[Point], Mapping[int, float]]] = [
+        (None, curve.losses, dict(enumerate(run.losses))),
+        *((name, points, run.norms.get(name, {})) for name, points in curve.norms.items()),
+    ]
+    for tensor, points, observed in series:
+        largest = max(abs(point.value) for point in points)
         for point in points:
-            if point.step in observed:
-                found = deviation(observed[point.step], point.value, largest)
-                yield from _excess(point, found, name, run.dtype, policy)
-            elif run.failure is None:
-                yield _Excess(point.step, math.inf, math.inf, name)
-
-
-def _excess(point: Point, found: float, tensor: str | None, dtype: str, policy: Policy) -> Iterator[_Excess]:
-    if not found <= policy.tolerance(point.envelope, dtype):  # so written, a NaN is outside too
-        yield _Excess(point.step, found / policy.envelope(point.envelope, dtype), found, tensor)
+            if point.step >= end or (failure is not None and point.step not in observed):
+                continue
+            found = deviation(observed.get(point.step, math.nan), point.value, largest)
+            if not found <= policy.tolerance(point.envelope, run.dtype):  # so written, a NaN is outside too
+                yield _Excess(point.step, found / policy.envelope(point.envelope, run.dtype), found, tensor)
 
 
 def _deviation(losses: Sequence[float], point: Point, curve: Sequence[Point]) -> float:

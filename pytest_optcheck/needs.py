@@ -6,11 +6,14 @@ from dataclasses import replace
 from itertools import product
 from typing import TYPE_CHECKING
 
+from msgspec import structs
+
 from pytest_optcheck.curves import DTYPES, Needs
 from pytest_optcheck.errors import OptcheckError
 from pytest_optcheck.training import Conditions, train
 
 if TYPE_CHECKING:
+    from pytest_optcheck.curves import Dtype
     from pytest_optcheck.specs import OptimizerSpec
     from pytest_optcheck.workloads.base import Workload
 
@@ -18,7 +21,7 @@ TRIAL_STEPS = 6
 """Updates of a trial: on ``zoo`` every tensor has had, missed and regained a gradient by then."""
 
 
-def discover(spec: OptimizerSpec, workload: Workload, device: str) -> tuple[Needs, str]:
+def discover(spec: OptimizerSpec, workload: Workload, device: str) -> tuple[Needs, Dtype]:
     """The fewest needs under which the optimizer trains `workload`, and the widest dtype it accepts.
 
     Args:
@@ -62,9 +65,9 @@ def _without_refused(spec: OptimizerSpec, workload: Workload, conditions: Condit
 
     def alone(name: str) -> Conditions:
         others = tuple(other for other in names if other != name)
-        return replace(conditions, needs=replace(conditions.needs, frozen=others))
+        return replace(conditions, needs=structs.replace(conditions.needs, frozen=others))
 
     refused = tuple(name for name in names if _trial(spec, workload, alone(name)) is not None)
     if len(refused) == len(names):
         return None
-    return replace(conditions, needs=replace(conditions.needs, frozen=refused))
+    return replace(conditions, needs=structs.replace(conditions.needs, frozen=refused))

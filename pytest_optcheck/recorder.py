@@ -17,7 +17,7 @@ from pytest_optcheck.training import Conditions, train
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pytest_optcheck.curves import Run
+    from pytest_optcheck.curves import Dtype, Run
     from pytest_optcheck.specs import OptimizerSpec
     from pytest_optcheck.workloads.base import Workload
 
@@ -72,13 +72,13 @@ def record(what: Recording) -> Golden:
         OptcheckError: the optimizer does not train this workload, or leaves the finite numbers undeclared.
     """
     needed, widest = needs.discover(what.spec, what.workload, what.device)
-    curves: dict[str, Curve] = {}
+    curves: dict[Dtype, Curve] = {}
     stochastic = False
     for dtype in DTYPES[DTYPES.index(widest) :]:
         conditions = Conditions(dtype, what.device, needed)
         run = _reference(what, conditions)
         again = train(what.spec.factory(), what.workload, conditions)
-        stochastic |= (run.losses, run.norms) != (again.losses, again.norms)
+        stochastic |= repr((run.losses, run.norms)) != repr((again.losses, again.norms))  # so a NaN equals itself
         curves[dtype] = _curve(what, conditions, run)
     golden = Golden(
         schema=SCHEMA,
@@ -118,6 +118,8 @@ def _reference(what: Recording, conditions: Conditions) -> Run:
             f"not recorded: {where}: {failure.message} after update {failure.step}; if that is meant, declare it "
             "(ini optcheck_diverging, or diverges=True in the marker)"
         )
+    if not run.losses or not math.isfinite(run.losses[0]):
+        raise OptcheckError(f"not recorded: {where}: there is no finite loss to record")
     return run
 
 

@@ -76,21 +76,26 @@ class TextSpec:
 
     def _target(self) -> Callable[..., Any]:
         try:
-            found = importlib.import_module(self.module)
+            found: Any = importlib.import_module(self.module)
         except Exception as error:  # an import runs foreign code: anything may come out
-            raise OptcheckError(
-                f"optimizer {self.text}: module {self.module!r} does not import ({one_line(error)})"
-            ) from error
+            raise self._unimportable(error) from error
         for part in self.name.split("."):
-            if not hasattr(found, part):
+            try:
+                found = getattr(found, part)
+            except AttributeError as error:
                 missing = f"optimizer {self.text}: {self.module!r} has no {self.name!r}"
-                raise OptcheckError(missing + _near(found, part))
-            found = getattr(found, part)
+                raise OptcheckError(missing + _near(found, part)) from error
+            except Exception as error:  # a lazy module imports on first use
+                raise self._unimportable(error) from error
         if not callable(found):
             raise OptcheckError(
                 f"optimizer {self.text}: {self.name!r} is a {type(found).__name__}, not a class or a factory"
             )
-        return found
+        target: Callable[..., Any] = found
+        return target
+
+    def _unimportable(self, error: Exception) -> OptcheckError:
+        return OptcheckError(f"optimizer {self.text}: module {self.module!r} does not import ({one_line(error)})")
 
     def _check_signature(self, target: Callable[..., Any], keywords: dict[str, Any]) -> None:
         try:
@@ -142,9 +147,10 @@ def parse(text: str) -> TextSpec:
 def _literal(text: str, keyword: ast.keyword) -> Any:  # noqa: ANN401 - any literal
     try:
         value = ast.literal_eval(keyword.value)
-        if ast.literal_eval(repr(value)) == value and not isinstance(value, set):  # sets have no fixed order
+        ordered = not any(isinstance(node, (ast.Set, ast.Call)) for node in ast.walk(keyword.value))
+        if ordered and ast.literal_eval(repr(value)) == value:
             return value
-    except ValueError:  # no literal at all, or one whose repr is none (1e999 is inf)
+    except (TypeError, ValueError):  # no literal at all, or one whose repr is none (1e999 is inf)
         pass
     raise OptcheckError(
         f"optimizer spec {text!r}: {keyword.arg}={ast.unparse(keyword.value)} is not a literal; finite numbers, "

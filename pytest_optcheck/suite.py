@@ -20,6 +20,7 @@ from pytest_optcheck.specs import FactorySpec, parse
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
+    from pytest_optcheck.curves import Dtype
     from pytest_optcheck.settings import Settings
     from pytest_optcheck.specs import Factory, OptimizerSpec
 
@@ -40,7 +41,7 @@ class Parameter:
     """What a marked test's ``optcheck`` fixture is parametrised with."""
 
     workload: str
-    dtype: str | None
+    dtype: Dtype | None
     diverges: bool
 
 
@@ -85,7 +86,7 @@ class Suite:
             for dtype in self._dtypes():
                 yield Parameter(workload, dtype, bool(keywords.get("diverges", False)))
 
-    def _dtypes(self) -> tuple[str | None, ...]:
+    def _dtypes(self) -> tuple[Dtype | None, ...]:
         """One case a dtype; one a golden where goldens are updated."""
         return (None,) if self.settings.update else DTYPES
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from pytest_optcheck.curves import Dtype
     from pytest_optcheck.specs import Factory
     from pytest_optcheck.workloads.base import Problem, Workload
 
@@ -42,7 +43,7 @@ class Conditions:
         ulps: amplitude of the jitter, in units of the last place.
     """
 
-    dtype: str = "float64"
+    dtype: Dtype = "float64"
     device: str = "cpu"
     needs: Needs = NOTHING
     steps: int | None = None
@@ -57,7 +58,7 @@ def train(factory: Factory, workload: Workload, conditions: Conditions) -> Run:
     An exception from building or stepping the optimizer, and a NaN or an Inf, end the training and are kept
     as the run's failure with their step. The caller's global settings and random streams are as before.
     """
-    with deterministic():
+    with deterministic(conditions.device):
         return _Training(factory, workload, conditions).run()
 
 
@@ -107,14 +108,13 @@ class _Training:
     def _build(self) -> Any:  # noqa: ANN401 - optimizers are what behaves like one
         trained = {name: p for name, p in self.problem.parameters.items() if p.requires_grad}
         groups = [[trained[n] for n in names] for names in self.problem.workload.groups(list(trained))]
-        if len(groups) == 1 or self.conditions.needs.one_group:
-            return self._scaled(self.factory(list(trained.values())))
-        optimizer = self.factory([{"params": group} for group in groups])
-        for group in optimizer.param_groups[1:]:
+        one = len(groups) == 1 or self.conditions.needs.one_group
+        optimizer = self.factory(list(trained.values()) if one else [{"params": group} for group in groups])
+        for name in ("zero_grad", "step"):
+            if not callable(getattr(optimizer, name, None)):
+                raise TypeError(f"the factory made a {type(optimizer).__name__} without {name}(), not an optimizer")
+        for group in [] if one else optimizer.param_groups[1:]:
             _alter(group)
-        return self._scaled(optimizer)
-
-    def _scaled(self, optimizer: Any) -> Any:  # noqa: ANN401 - see _build
         if self.conditions.lr_factor != 1.0:
             for group in optimizer.param_groups:
                 group["lr"] = group["lr"] * self.conditions.lr_factor
@@ -131,13 +131,18 @@ class _Training:
             before.append(float(loss))
             return loss
 
-        with_closure = self.conditions.needs.closure
-        if not with_closure:
-            closure()
-        failure = self._step(optimizer.step, closure if with_closure else None, step + 1)
+        failure = None
+        try:
+            if self.conditions.needs.closure:
+                self._step(optimizer, closure)
+            else:
+                closure()
+                self._step(optimizer)
+        except Exception as error:  # noqa: BLE001 - see _train
+            failure = Failure(step + 1, "raised", one_line(error))
         if before:
-            failure = self._keep(before[0], step) or failure
-        return failure
+            return self._keep(before[0], step) or failure
+        return failure or Failure(step + 1, "raised", "step(closure) never called the closure")
 
     def _prepare_gradients(self) -> None:
         for parameter in self.problem.parameters.values():
@@ -148,16 +153,13 @@ class _Training:
             if self.conditions.needs.sparse and parameter.dim():
                 parameter.grad = parameter.grad.to_sparse(1)
 
-    def _step(self, step: Callable[..., object], closure: Callable[[], Tensor] | None, update: int) -> Failure | None:
+    def _step(self, optimizer: Any, *closure: Callable[[], Tensor]) -> None:  # noqa: ANN401 - see _build
         started = time.perf_counter()
         try:
             with self.jitter or contextlib.nullcontext():
-                step() if closure is None else step(closure)
-        except Exception as error:  # noqa: BLE001 - see _train
-            return Failure(update, "raised", one_line(error))
+                optimizer.step(*closure)
         finally:
             self.step_s += time.perf_counter() - started
-        return None
 
     def _keep(self, loss: float, step: int) -> Failure | None:
         self.losses.append(loss)

@@ -20,10 +20,10 @@ def failure(result: Result) -> str:
     """Verdict, case, place and size of the deviation, and the commands that reproduce and accept it."""
     verdict = result.verdict
     rows = [("note", verdict.note)]
-    if verdict.first_step is not None:
+    if verdict.envelopes is not None:
         size = f"{envelopes(verdict.envelopes)} (relative deviation {verdict.deviation:.1e})"
         rows.append(("first outside", f"step {verdict.first_step}, by {size}"))
-    if verdict.first_step is not None and verdict.largest is not None:
+    if verdict.envelopes is not None and verdict.largest is not None:
         rows.append(
             (
                 "largest",
@@ -61,6 +61,6 @@ def finals(result: Result) -> str:
     return f"{old:.4g} → {new:.4g}{change}"
 
 
-def envelopes(multiple: float | None) -> str:
+def envelopes(multiple: float) -> str:
     """``3.1e+09 × envelope``."""
     return f"{multiple:.1e} × envelope"

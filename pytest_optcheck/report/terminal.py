@@ -71,7 +71,7 @@ def totals(results: Sequence[Result], elapsed_s: float) -> str:
 def _row(result: Result, *, verbose: bool) -> tuple[str, ...]:
     verdict = result.verdict
     outside = ""
-    if verdict.first_step is not None:
+    if verdict.envelopes is not None:
         tensor = f"{verdict.tensor}, " if verdict.tensor else ""
         outside = f"step {verdict.first_step}, {tensor}{envelopes(verdict.envelopes)}"
     name = "recorded" if result.golden else verdict.kind if verdict.kind == "match" else verdict.kind.upper()

@@ -41,5 +41,8 @@ def load(target: str) -> Workload:
             raise OptcheckError(f"workload {target!r} does not import ({one_line(error)})") from error
         if not (isinstance(found, type) and issubclass(found, Workload)):
             raise OptcheckError(f"workload {target!r} is not a subclass of pytest_optcheck.workloads.base.Workload")
-        _instances[target] = found()
+        try:
+            _instances[target] = found()
+        except Exception as error:
+            raise OptcheckError(f"workload {target!r} cannot be made ({one_line(error)})") from error
     return _instances[target]

@@ -19,6 +19,8 @@ from numpy.random import RandomState
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pytest_optcheck.errors import OptcheckError
+
 Arrays = Mapping[str, NDArray[Any]]
 Tensors = Mapping[str, Tensor]
 
@@ -71,6 +73,10 @@ class Workload(ABC):
         """Row numbers of the batch of every step: permutation after permutation, remainders dropped."""
         if self.batch_size is None or not examples:
             return []
+        if self.batch_size > examples:
+            raise OptcheckError(
+                f"workload {self.name}: batch_size is {self.batch_size}, but it has {examples} examples"
+            )
         batches: list[NDArray[np.intp]] = []
         while len(batches) < self.steps:
             rows = random.permutation(examples)

@@ -55,7 +55,7 @@ STREAM_SEED = 20260101
 
 
 class Zoo(Workload):
-    """28 small tensors in two parameter groups, 60 updates of drawn gradients.
+    """26 small tensors in two parameter groups, 60 updates of drawn gradients.
 
     Gradients are None for ``skips`` at update 2, for ``late`` up to update 2 and for ``pauses`` at updates 3
     and 4; ``reused`` gets the very same gradient tensor at every update (as under CUDA graphs), so that an

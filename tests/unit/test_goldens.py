@@ -1,0 +1,471 @@
+from __future__ import annotations
+
+import json
+import math
+import os
+import stat
+import time
+from pathlib import Path
+from typing import Any
+
+import interpreter
+import msgspec
+import pytest
+
+from pytest_optcheck.curves import Needs
+from pytest_optcheck.errors import OptcheckError
+from pytest_optcheck.goldens import (
+    ABANDONED_S,
+    SCHEMA,
+    Curve,
+    Golden,
+    Goldens,
+    Point,
+    Recorded,
+    UnreadableGoldenError,
+    WorkloadId,
+    decode,
+    encode,
+)
+
+SPEC = "torch.optim:Adam(lr=0.1)"
+HERE = Path("golden.json")
+MEND = "re-record it with --optcheck-update, or restore the file"
+
+
+def golden(spec: str = SPEC, workload: str = "toy", loss: float = 0.1) -> Golden:
+    """A small golden with numbers that need all 17 digits."""
+    curve = Curve(
+        losses=[Point(0, 1.0, 0.0), Point(1, loss, 1e-16), Point(2, 1 / 3, 2.5e-300)],
+        norms={"weight": [Point(1, math.pi, 0.0), Point(2, 5e-324, 0.0)], "bias": [Point(1, 0.0, 0.0)]},
+    )
+    return Golden(
+        schema=SCHEMA,
+        spec=spec,
+        workload=WorkloadId(workload, "0123456789abcdef", 2),
+        recorded=Recorded("0", "2.9", "2.1", "3.11", "Linux", "cpu", "cpu", "2026-01-01", "first — é"),
+        needs=Needs(closure=True, frozen=("bias",)),
+        stochastic=False,
+        resolution=1e-9,
+        curves={"float64": curve, "float32": msgspec.structs.replace(curve, horizon=2, diverges=(2, 2))},
+    )
+
+
+def altered(*keys: str | int, value: object = None, drop: bool = False) -> str:
+    """The text of a golden in which one value, found by its keys, is replaced or dropped."""
+    raw = json.loads(encode(golden()))
+    place: Any = raw
+    for key in keys[:-1]:
+        place = place[key]
+    if drop:
+        del place[keys[-1]]
+    else:
+        place[keys[-1]] = value
+    return json.dumps(raw)
+
+
+def refusal(text: str) -> str:
+    """The one line with which `text` is refused; recording anew may replace it."""
+    with pytest.raises(UnreadableGoldenError) as caught:
+        decode(text, HERE)
+    line = str(caught.value)
+    assert len(line.splitlines()) == 1
+    return line
+
+
+def only_file(store: Goldens) -> Path:
+    """The only file under the store, temporary ones included."""
+    (found,) = (path for path in store.root.rglob("*") if path.is_file())
+    return found
+
+
+def test_what_was_saved_is_loaded_with_every_digit(tmp_path: Path) -> None:
+    store = Goldens(tmp_path / "not" / "yet" / "there")
+    path = store.save(golden())
+    assert store.load(SPEC, "toy") == golden()
+    assert path == store.path(SPEC, "toy") == only_file(store)
+
+
+def test_text_and_golden_are_two_forms_of_one_thing() -> None:
+    assert decode(encode(golden()), HERE) == golden()
+
+
+def test_the_file_holds_plain_json() -> None:
+    raw = json.loads(encode(golden()))
+    assert list(raw) == list(Golden.__struct_fields__)
+    assert raw["curves"]["float64"]["losses"] == [[0, 1.0, 0.0], [1, 0.1, 1e-16], [2, 1 / 3, 2.5e-300]]
+
+
+def test_the_file_has_one_line_for_each_kept_loss_and_for_each_tensor() -> None:
+    lines = encode(golden()).splitlines()
+    assert lines.count("    [1, 0.1, 1e-16],") == 2
+    assert lines.count("    [2, 0.3333333333333333, 2.5e-300]") == 2
+    assert lines.count('    "weight": [[1, 3.141592653589793, 0.0], [2, 5e-324, 0.0]],') == 2
+    assert lines.count('    "bias": [[1, 0.0, 0.0]]') == 2
+
+
+def test_one_changed_loss_changes_one_line_a_curve() -> None:
+    before, after = encode(golden()).splitlines(), encode(golden(loss=0.2)).splitlines()
+    differing = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
+    assert differing == [("    [1, 0.1, 1e-16],", "    [1, 0.2, 1e-16],")] * 2
+
+
+def test_the_file_ends_with_a_line_end_and_has_no_trailing_blanks() -> None:
+    text = encode(golden())
+    assert text.endswith("}\n")
+    assert not text.endswith("\n\n")
+    assert all(line == line.rstrip() for line in text.splitlines())
+
+
+def test_empty_collections_stay_on_their_line() -> None:
+    bare = msgspec.structs.replace(golden(), curves={})
+    assert ' "curves": {}' in encode(bare).splitlines()
+    curve = Curve(losses=[], norms={})
+    assert '   "losses": [],' in encode(msgspec.structs.replace(golden(), curves={"float64": curve})).split("\n")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_golden_with_a_number_that_is_not_finite_is_not_encoded(value: float) -> None:
+    with pytest.raises(OptcheckError) as caught:
+        encode(golden(loss=value))
+    assert str(caught.value) == (f"golden of {SPEC} on toy: curves.float64.losses[1][1] is {value}, not finite")
+
+
+def test_no_golden_is_none(tmp_path: Path) -> None:
+    assert Goldens(tmp_path).load(SPEC, "toy") is None
+
+
+def test_a_golden_of_another_workload_is_none(tmp_path: Path) -> None:
+    store = Goldens(tmp_path)
+    store.save(golden())
+    assert store.load(SPEC, "other") is None
+
+
+def test_specs_that_differ_in_punctuation_do_not_collide(tmp_path: Path) -> None:
+    store = Goldens(tmp_path)
+    specs = ["a-b", "a_b", "a.b", "a b", "A-b", "a-b-"]
+    assert len({store.path(spec, "toy") for spec in specs}) == len(specs)
+    for spec in specs:
+        store.save(golden(spec=spec))
+    assert [loaded.spec for spec in specs if (loaded := store.load(spec, "toy"))] == specs
+
+
+@pytest.mark.parametrize(
+    ("spec", "slug"),
+    [
+        (SPEC, "torch.optim-Adam-lr-0.1"),
+        ("../../escape", "escape"),
+        ("..", ""),
+        ("é", ""),
+        ("x" * 200, "x" * 60),
+    ],
+)
+def test_the_directory_is_a_readable_slug_and_a_digest(tmp_path: Path, spec: str, slug: str) -> None:
+    path = Goldens(tmp_path).path(spec, "toy")
+    name, _, digest = path.parent.name.rpartition("-")
+    assert name == slug
+    assert len(digest) == 8
+    assert set(digest) <= set("0123456789abcdef")
+    assert (path.parent.parent, path.name) == (tmp_path, "toy.json")
+
+
+def test_a_golden_is_readable_for_everybody(tmp_path: Path) -> None:
+    assert stat.S_IMODE(Goldens(tmp_path).save(golden()).stat().st_mode) == 0o644
+
+
+def test_saving_again_replaces_the_golden(tmp_path: Path) -> None:
+    store = Goldens(tmp_path)
+    store.save(golden())
+    store.save(golden(loss=0.2))
+    assert store.load(SPEC, "toy") == golden(loss=0.2)
+    assert only_file(store) == store.path(SPEC, "toy")
+
+
+def _full_disk(*_args: object, **_keywords: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("broken", ["os.fsync", "os.replace", "pathlib.Path.replace", "pathlib.Path.chmod"])
+def test_a_save_that_fails_leaves_the_old_golden_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    store = Goldens(tmp_path)
+    before = store.save(golden()).read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(broken, _full_disk)
+        with pytest.raises(OptcheckError) as caught:
+            store.save(golden(loss=0.2))
+    path = store.path(SPEC, "toy")
+    assert str(caught.value) == f"{path}: cannot be written (OSError: [Errno 28] No space left on device)"
+    assert path.read_bytes() == before
+    assert store.load(SPEC, "toy") == golden()
+
+
+def test_the_new_golden_appears_only_when_it_is_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the moment of fsync the old file is still there, and the new text is complete in another file."""
+    store = Goldens(tmp_path)
+    path = store.save(golden())
+    seen: list[tuple[str, str]] = []
+    fsync = os.fsync
+
+    def watch(descriptor: int) -> None:
+        (temporary,) = path.parent.glob(".*.tmp")
+        seen.append((path.read_text(encoding="utf-8"), temporary.read_text(encoding="utf-8")))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watch)
+    store.save(golden(loss=0.2))
+    assert seen == [(encode(golden()), encode(golden(loss=0.2)))]
+
+
+def test_a_golden_with_a_nan_does_not_replace_the_old_one(tmp_path: Path) -> None:
+    store = Goldens(tmp_path)
+    store.save(golden())
+    with pytest.raises(OptcheckError, match="not finite"):
+        store.save(golden(loss=math.nan))
+    assert store.load(SPEC, "toy") == golden()
+
+
+@pytest.mark.parametrize("loss", [0.2, math.nan])
+def test_a_save_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loss: float) -> None:
+    store = Goldens(tmp_path)
+    store.save(golden())
+    monkeypatch.setattr("os.fsync", _full_disk)
+    with pytest.raises(OptcheckError):
+        store.save(golden(loss=loss))
+    assert only_file(store) == store.path(SPEC, "toy")
+
+
+def test_a_golden_is_utf_8_whatever_the_locale(tmp_path: Path) -> None:
+    """A golden recorded under one locale is read under another."""
+    program = (
+        "import sys; from pathlib import Path\n"
+        "from pytest_optcheck.goldens import Goldens, decode\n"
+        "golden = decode(Path(sys.argv[1]).read_text(encoding='utf-8'), Path(sys.argv[1]))\n"
+        "Goldens(Path(sys.argv[2])).save(golden)\n"
+    )
+    source = tmp_path / "source.json"
+    source.write_text(encode(golden()), encoding="utf-8")
+    curves = tmp_path / "curves"
+    done = interpreter.run(program, source, curves, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    assert done.stderr == ""
+    assert Goldens(curves).load(SPEC, "toy") == golden()
+
+
+def test_a_directory_that_cannot_be_made_is_named_on_save(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    store = Goldens(tmp_path / "file" / "curves")
+    with pytest.raises(OptcheckError) as caught:
+        store.save(golden())
+    assert str(caught.value).startswith(f"{store.path(SPEC, 'toy')}: cannot be written (NotADirectoryError: ")
+
+
+def test_a_golden_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    store = Goldens(tmp_path / "file")
+    with pytest.raises(UnreadableGoldenError) as caught:
+        store.load(SPEC, "toy")
+    assert str(caught.value).startswith(f"{store.path(SPEC, 'toy')}: cannot be read (NotADirectoryError: ")
+
+
+def test_a_golden_that_is_no_text_is_named(tmp_path: Path) -> None:
+    store = Goldens(tmp_path)
+    store.save(golden()).write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UnreadableGoldenError, match=r"toy\.json: cannot be read \(UnicodeDecodeError: "):
+        store.load(SPEC, "toy")
+
+
+@pytest.mark.parametrize("length", [0, 1, 40, 400, -3])
+def test_a_file_that_is_cut_off_is_refused_with_the_line(length: int) -> None:
+    text = encode(golden())[:length]
+    line = refusal(text)
+    assert line.startswith("golden.json: is not JSON, or is cut off (")
+    assert f"line {text.count(chr(10)) + 1}" in line
+    assert line.endswith(MEND)
+
+
+def test_an_endless_integer_is_refused_in_one_line() -> None:
+    assert refusal('{"schema": 1, "resolution": ' + "1" * 5000 + "}").startswith("golden.json: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("[]", "None"),
+        ("3", "None"),
+        ("null", "None"),
+        ("{}", "None"),
+        ('{"schema": null}', "None"),
+        ('{"schema": "1"}', "'1'"),
+        ('{"schema": true}', "True"),
+        ('{"schema": 1.0}', "1.0"),
+    ],
+)
+def test_a_file_without_a_schema_number_is_refused(text: str, found: str) -> None:
+    assert refusal(text) == f"golden.json: key schema is {found}, expected {SCHEMA}; {MEND}"
+
+
+def test_a_newer_schema_asks_for_an_upgrade() -> None:
+    with pytest.raises(OptcheckError) as caught:
+        decode(altered("schema", value=SCHEMA + 1), HERE)
+    assert not isinstance(caught.value, UnreadableGoldenError), "it is good: recording anew must not replace it"
+    assert str(caught.value) == (
+        f"golden.json: key schema is {SCHEMA + 1}, this plugin reads {SCHEMA}; upgrade pytest-optcheck"
+    )
+
+
+def test_an_older_schema_is_not_interpreted() -> None:
+    assert decode('{"schema": 0, "unknown": NaN}', HERE) is None
+
+
+@pytest.mark.parametrize(
+    ("keys", "key"),
+    [
+        (("resolution",), "resolution"),
+        (("curves", "float64", "losses", 0, 1), "curves.float64.losses[0][1]"),
+        (("curves", "float64", "losses", 2, 2), "curves.float64.losses[2][2]"),
+        (("curves", "float32", "norms", "weight", 1, 1), "curves.float32.norms.weight[1][1]"),
+        (("curves", "float32", "horizon"), "curves.float32.horizon"),
+        (("recorded", "reason"), "recorded.reason"),
+    ],
+)
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_number_that_is_not_finite_names_its_key(keys: tuple[str | int, ...], key: str, value: float) -> None:
+    assert refusal(altered(*keys, value=value)) == (
+        f"golden.json: key {key} is {value}, expected a finite number; {MEND}"
+    )
+
+
+def test_a_number_too_large_for_a_float_names_its_key() -> None:
+    text = altered("resolution", value="HERE").replace('"HERE"', "1e999")
+    assert refusal(text) == f"golden.json: key resolution is inf, expected a finite number; {MEND}"
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "complaint"),
+    [
+        (("spec",), 3, "key spec: Expected `str`, got `int`"),
+        (("workload", "steps"), "2", "key workload.steps: Expected `int`, got `str`"),
+        (("workload", "steps"), 2.5, "key workload.steps: Expected `int`, got `float`"),
+        (("stochastic",), 0, "key stochastic: Expected `bool`, got `int`"),
+        (("resolution",), "small", "key resolution: Expected `float | null`, got `str`"),
+        (("needs", "frozen"), "bias", "key needs.frozen: Expected `array`, got `str`"),
+        (("curves", "float64"), None, "key curves[...]: Expected `object`, got `null`"),
+        (("curves", "float64", "losses", 1, 1), None, "key curves[...].losses[1][1]: Expected `float`, got `null`"),
+        (("curves", "float64", "losses", 1), [1, 2.0], "key curves[...].losses[1]: "),
+        (("curves", "float64", "losses", 1), [1, 2.0, 0.0, 0.0], "key curves[...].losses[1]: "),
+        (("curves", "float64", "diverges"), [1], "key curves[...].diverges: "),
+        (("resolution",), 10**400, "key resolution: "),
+    ],
+)
+def test_a_value_of_the_wrong_type_names_its_key(keys: tuple[str | int, ...], value: object, complaint: str) -> None:
+    line = refusal(altered(*keys, value=value))
+    assert line.startswith(f"golden.json: {complaint}")
+    assert line.endswith(MEND)
+
+
+@pytest.mark.parametrize(
+    ("keys", "where"),
+    [
+        (("spec",), "(top level)"),
+        (("curves",), "(top level)"),
+        (("workload", "digest"), "workload"),
+        (("recorded", "torch"), "recorded"),
+        (("curves", "float64", "losses"), "curves[...]"),
+    ],
+)
+def test_a_missing_key_is_named(keys: tuple[str, ...], where: str) -> None:
+    assert refusal(altered(*keys, drop=True)) == (
+        f"golden.json: key {where}: Object missing required field `{keys[-1]}`; {MEND}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("keys", "where"),
+    [
+        (("more",), "(top level)"),
+        (("workload", "more"), "workload"),
+        (("recorded", "more"), "recorded"),
+        (("curves", "float64", "more"), "curves[...]"),
+    ],
+)
+def test_an_unknown_key_is_named(keys: tuple[str, ...], where: str) -> None:
+    assert refusal(altered(*keys, value=1)) == (
+        f"golden.json: key {where}: Object contains unknown field `more`; {MEND}"
+    )
+
+
+def test_an_unknown_need_is_named() -> None:
+    """A need that this version does not know must not be passed over: the training would be another one."""
+    assert "more" in refusal(altered("needs", "more", value=True))
+
+
+@pytest.mark.parametrize("keys", [("losses",), ("norms", "weight")])
+def test_a_curve_without_points_is_refused(keys: tuple[str, ...]) -> None:
+    """The judge needs a value to compare with and a last one to report."""
+    assert keys[0] in refusal(altered("curves", "float64", *keys, value=[]))
+
+
+@pytest.mark.parametrize(
+    ("swapped", "complaint"),
+    [
+        (golden(spec="other"), f"key spec is 'other', expected {SPEC!r}"),
+        (golden(workload="other"), "key workload.name is 'other', expected 'toy'"),
+    ],
+)
+def test_a_golden_in_the_place_of_another_is_refused(tmp_path: Path, swapped: Golden, complaint: str) -> None:
+    store = Goldens(tmp_path)
+    path = store.save(golden())
+    path.write_text(encode(swapped), encoding="utf-8")
+    with pytest.raises(UnreadableGoldenError) as caught:
+        store.load(SPEC, "toy")
+    assert str(caught.value) == f"{path}: {complaint}; {MEND}"
+
+
+def test_a_stored_golden_of_an_older_schema_is_none_but_exists(tmp_path: Path) -> None:
+    store = Goldens(tmp_path)
+    path = store.save(golden())
+    path.write_text(altered("schema", value=SCHEMA - 1), encoding="utf-8")
+    assert store.load(SPEC, "toy") is None
+    assert path.exists()
+
+
+def test_checking_makes_the_directory_and_leaves_it_empty(tmp_path: Path) -> None:
+    root = tmp_path / "a" / "b"
+    Goldens(root).check_writable()
+    assert list(root.iterdir()) == []
+
+
+def test_a_directory_that_cannot_be_written_is_named_with_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    root = tmp_path / "file" / "curves"
+    with pytest.raises(OptcheckError) as caught:
+        Goldens(root).check_writable()
+    line = str(caught.value)
+    assert line.startswith(f"curve directory {root} cannot be written (NotADirectoryError: ")
+    assert line.endswith("choose another with --optcheck-curves or the ini setting optcheck_curves")
+
+
+def test_only_temporary_files_older_than_an_hour_are_cleared(tmp_path: Path) -> None:
+    store = Goldens(tmp_path)
+    kept = store.save(golden())
+    ages = {".old.tmp": ABANDONED_S + 60, ".young.tmp": ABANDONED_S - 60, "old.json": 10 * ABANDONED_S}
+    for name, age_s in ages.items():
+        path = kept.with_name(name)
+        path.touch()
+        os.utime(path, (time.time() - age_s,) * 2)
+    os.utime(kept, (0.0, 0.0))
+    store.check_writable()
+    assert {path.name for path in kept.parent.iterdir()} == {".young.tmp", "old.json", "toy.json"}
+
+
+def test_a_temporary_file_that_vanishes_meanwhile_is_no_error(tmp_path: Path) -> None:
+    store = Goldens(tmp_path)
+    vanished = store.save(golden()).with_name(".vanished.tmp")
+    vanished.symlink_to(tmp_path / "nowhere")
+    store.check_writable()
+    assert vanished.is_symlink()
+
+
+def test_the_store_imports_neither_torch_nor_pytest() -> None:
+    assert interpreter.imported("pytest_optcheck.goldens", "torch", "pytest") == []
