@@ -18,6 +18,8 @@ SEED = 0
 """What the global random streams are seeded with, for optimizers that draw numbers."""
 
 
+CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
+
 FLOAT32_UNITS = ("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", "mkldnn.conv", "mkldnn.rnn")
 """Parts of torch.backends that may be told to compute float32 in fewer bits."""
 
@@ -29,9 +31,11 @@ def deterministic(device: str = "cpu") -> Iterator[None]:
     Seeds the random streams of Python, NumPy, torch on the CPU and on `device`; sets one CPU thread, float32 as
     default dtype, deterministic algorithms, gradients enabled, full float32 precision and no cuDNN autotuning.
     """
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read once, when cuBLAS starts
     gpus = [torch.device(device).index or 0] if device.startswith("cuda") else []
     with contextlib.ExitStack() as stack:
+        if gpus and CUBLAS not in os.environ:  # deterministic matrix products on a GPU ask for it
+            os.environ[CUBLAS] = ":4096:8"
+            stack.callback(os.environ.pop, CUBLAS, None)
         stack.callback(random.setstate, random.getstate())
         stack.callback(np.random.set_state, np.random.get_state())  # noqa: NPY002 - the global stream is the point
         stack.callback(torch.set_num_threads, torch.get_num_threads())

@@ -8,6 +8,8 @@ import platform
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from msgspec import structs
+
 from pytest_optcheck import environment, judge, needs
 from pytest_optcheck.curves import BLIND, DTYPES, HORIZON, curve_steps, deviation
 from pytest_optcheck.errors import OptcheckError
@@ -41,9 +43,6 @@ LINEAR = 8.0
 
 FIRST_LR_CHANGE = 1e-5
 """Relative learning-rate change from which the resolution is estimated, then confirmed by runs of its own."""
-
-COARSE = 1e-3
-"""A resolution coarser than this is warned about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +96,8 @@ def record(what: Recording) -> Golden:
         resolution=None,
         curves=curves,
     )
-    return replace_resolution(golden, resolution(what, golden, Conditions(widest, what.device, needed)))
-
-
-def replace_resolution(golden: Golden, found: float | None) -> Golden:
-    """`golden` with its measured resolution."""
-    import msgspec
-
-    return msgspec.structs.replace(golden, resolution=found)
+    seen = resolution(what, golden, Conditions(widest, what.device, needed))
+    return structs.replace(golden, resolution=seen)
 
 
 def _reference(what: Recording, conditions: Conditions) -> Run:
@@ -190,15 +183,10 @@ def resolution(what: Recording, golden: Golden, conditions: Conditions) -> float
     """
     policy = judge.Policy()
 
-    def seen(change: float) -> judge.Verdict:
-        run = train(what.spec.factory(), what.workload, replace(conditions, lr_factor=1.0 + change))
-        if run.failure is not None and run.failure.message.startswith("KeyError"):
-            return judge.Verdict("match")
-        return judge.judge(run, golden, policy)
-
     change = _estimate(what, golden, conditions, policy)
     while change is not None and change < 1.0:
-        if seen(change).kind != "match":
+        run = train(what.spec.factory(), what.workload, replace(conditions, lr_factor=1.0 + change))
+        if judge.judge(run, golden, policy).kind != "match":
             return _rounded_up(change)
         change *= 2.0
     return None

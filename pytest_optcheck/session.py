@@ -6,17 +6,15 @@ imports torch.
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import pytest
 
 from pytest_optcheck import devices
 from pytest_optcheck.checking import Result
 from pytest_optcheck.errors import OptcheckError
-from pytest_optcheck.goldens import Golden, Goldens
+from pytest_optcheck.goldens import Goldens, decode
 from pytest_optcheck.report import terminal
 
 if TYPE_CHECKING:
@@ -61,8 +59,10 @@ class Session:
             )
             return
         self.written[key] = nodeid
+        golden = decode(result.golden or "", self.store.path(*key))
         try:
-            self.store.save(msgspec.convert(json.loads(result.golden or ""), Golden))
+            if golden is not None:
+                self.store.save(golden)
         except OptcheckError as error:
             self.problems.append(str(error))
 

@@ -32,6 +32,10 @@ elsewhere; a change of model or loss that moves none of them by 1e-6 changes no 
 """
 
 
+PROBED = 6
+"""First updates whose losses and gradients enter the digest; ``zoo`` has left out gradients by then."""
+
+
 class Workload(ABC):
     """One reference model; subclass it and give it to the plugin by ``pytest_optcheck_workloads``.
 
@@ -166,7 +170,7 @@ class Problem:
     def probe(self) -> list[float]:
         """Losses and relative gradient norms that tell one model and loss from another."""
         numbers = [self.final_loss()]
-        for step in range(min(3, self.workload.steps)):
+        for step in range(min(PROBED, self.workload.steps)):
             for parameter in self.parameters.values():
                 parameter.grad = None
             numbers.append(float(self.backward(step)))

@@ -50,6 +50,9 @@ SHAPES: dict[str, tuple[int, ...]] = {
 SCALES = {"tiny": 1e-8, "small": 1e-4, "large": 1e2, "huge": 1e4, "zero_grad": 0.0}
 """Size of a tensor's gradients where it is not 1."""
 
+ABSENT = {"skips": (1, 2), "late": (1, 2), "pauses": (3, 4)}
+"""Updates at which a tensor has no gradient."""
+
 STREAM_SEED = 20260101
 """Seed of the gradients and of the anchors: data, not initialisation."""
 
@@ -57,8 +60,7 @@ STREAM_SEED = 20260101
 class Zoo(Workload):
     """26 small tensors in two parameter groups, 60 updates of drawn gradients.
 
-    Gradients are None for ``skips`` at update 2, for ``late`` up to update 2 and for ``pauses`` at updates 3
-    and 4; ``reused`` gets the very same gradient tensor at every update (as under CUDA graphs), so that an
+    Gradients are None as `ABSENT` says; ``reused`` gets the very same gradient tensor at every update (as under CUDA graphs), so that an
     optimizer which writes into ``p.grad`` shows; ``burst`` gets 100-fold gradients at updates 1 to 3.
     The second group opens with ``skips``, whose gradient is missing at once.
 
@@ -120,14 +122,8 @@ class Zoo(Workload):
     def backward(self, problem: Problem, step: int) -> Tensor:
         """The loss of the parameters as they are; the gradients come from the stream."""
         batch = problem.batch(step)
-        update = step + 1
         for name, parameter in problem.parameters.items():
-            absent = (
-                (name == "skips" and update in (1, 2))
-                or (name == "late" and update <= 2)  # noqa: PLR2004 - see the class docstring
-                or (name == "pauses" and update in (3, 4))
-            )
-            if absent or not parameter.requires_grad:
+            if not parameter.requires_grad or step + 1 in ABSENT.get(name, ()):
                 continue
             gradient = torch.empty_like(parameter).copy_(batch[name][0])  # with the parameter's own strides
             if name == "reused":

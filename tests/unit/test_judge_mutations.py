@@ -50,52 +50,59 @@ class Mistake(NamedTuple):
     wrong: str
 
 
-TOLERANCE = "not found <= policy.tolerance(point.envelope, dtype)"
+TOLERANCE = "not found <= policy.tolerance(point.envelope, run.dtype)"
+DEVIATION = "deviation(observed.get(point.step, math.nan), point.value,"
+NORMS = "in curve.norms.items()),"
+POINTS = "for point in points:\n            if"
+WINDOW = "curve.diverges[0] <= failure.step <= curve.diverges[1]"
 
 MISTAKES = [
-    Mistake("inverted_comparison", TOLERANCE, "found <= policy.tolerance(point.envelope, dtype)"),
-    Mistake("nan_is_accepted", TOLERANCE, "policy.tolerance(point.envelope, dtype) < found < math.inf"),
-    Mistake("margin_ignored", TOLERANCE, "not found <= policy.envelope(point.envelope, dtype)"),
+    Mistake("inverted_comparison", TOLERANCE, "found <= policy.tolerance(point.envelope, run.dtype)"),
+    Mistake("nan_is_accepted", TOLERANCE, "policy.tolerance(point.envelope, run.dtype) < found < math.inf"),
+    Mistake("margin_ignored", TOLERANCE, "not found <= policy.envelope(point.envelope, run.dtype)"),
     Mistake("floor_ignored", TOLERANCE, "not found <= policy.margin * point.envelope"),
-    Mistake("envelope_ignored", TOLERANCE, "not found <= policy.tolerance(0.0, dtype)"),
+    Mistake("envelope_ignored", TOLERANCE, "not found <= policy.tolerance(0.0, run.dtype)"),
     Mistake("nothing_is_outside", TOLERANCE, "False"),
     Mistake("everything_is_outside", TOLERANCE, "True"),
     Mistake(
-        "only_a_growing_loss_counts",
-        "return deviation(losses[point.step], point.value,",
-        "return deviation(max(losses[point.step], point.value), point.value,",
+        "only_a_growing_value_counts",
+        DEVIATION,
+        "deviation(max(observed.get(point.step, math.nan), point.value), point.value,",
     ),
     Mistake(
-        "only_a_falling_loss_counts",
-        "return deviation(losses[point.step], point.value,",
-        "return deviation(min(losses[point.step], point.value), point.value,",
+        "only_a_falling_value_counts",
+        DEVIATION,
+        "deviation(min(observed.get(point.step, math.nan), point.value), point.value,",
     ),
+    Mistake("missing_value_accepted", DEVIATION, "deviation(observed.get(point.step, point.value), point.value,"),
     Mistake("float32_floor_everywhere", "EPS[dtype]", 'EPS["float32"]'),
     Mistake("float64_floor_everywhere", "EPS[dtype]", 'EPS["float64"]'),
     Mistake("float64_curve_everywhere", "golden.curves[run.dtype]", 'golden.curves["float64"]'),
+    Mistake("last_step_exempt", POINTS, "for point in points[:-1]:\n            if"),
+    Mistake("first_step_exempt", POINTS, "for point in points[1:]:\n            if"),
     Mistake(
-        "last_step_exempt",
-        "for point in curve.losses:\n        if",
-        "for point in curve.losses[:-1]:\n        if",
+        "last_step_of_a_long_curve_exempt", POINTS, "for point in points[: max(2, len(points) - 1)]:\n            if"
     ),
-    Mistake(
-        "first_step_exempt", "for point in curve.losses:\n        if", "for point in curve.losses[1:]:\n        if"
-    ),
-    Mistake("last_norm_exempt", "        for point in points:\n", "        for point in points[:-1]:\n"),
-    Mistake("first_norm_exempt", "        for point in points:\n", "        for point in points[1:]:\n"),
-    Mistake("norms_ignored", "in curve.norms.items():", "in ():"),
-    Mistake("one_tensor_only", "in curve.norms.items():", "in list(curve.norms.items())[:1]:"),
-    Mistake("norms_of_the_run_only", "in curve.norms.items():", "in ((n, curve.norms[n]) for n in run.norms):"),
-    Mistake("losses_ignored", "for point in curve.losses:\n        if", "for point in ():\n        if"),
-    Mistake("short_run_accepted", "yield _Excess(point.step, math.inf, math.inf, None)", "pass"),
-    Mistake("missing_norm_accepted", "yield _Excess(point.step, math.inf, math.inf, name)", "pass"),
-    Mistake("failure_ignored", "failure = run.failure\n", "failure = None\n"),
+    Mistake("norms_ignored", NORMS, "in ()),"),
+    Mistake("one_tensor_only", NORMS, "in list(curve.norms.items())[:1]),"),
+    Mistake("last_tensor_only", NORMS, "in list(curve.norms.items())[-1:]),"),
+    Mistake("norms_of_the_run_only", NORMS, "in curve.norms.items() if name in run.norms),"),
+    Mistake("losses_ignored", "(None, curve.losses, dict(enumerate(run.losses))),", ""),
+    Mistake("losses_one_late", "dict(enumerate(run.losses)))", "dict(enumerate(run.losses, 1)))"),
+    Mistake("short_run_accepted", "(failure is not None and point.step not in observed)", "point.step not in observed"),
+    Mistake("failure_ignored", "    failure = run.failure\n    if failure", "    failure = None\n    if failure"),
+    Mistake("failed_run_not_compared", "or (failure is not None and", "or failure is not None or ("),
     Mistake("raise_ignored", 'failure.kind == "raised"', "False"),
-    Mistake("diverges_window_ignored", "if not first <= failure.step <= last:", "if True:"),
-    Mistake("diverges_window_open", "if not first <= failure.step <= last:", "if curve.diverges is None:"),
-    Mistake("diverges_window_one_late", "if not first <= failure.step", "if not first < failure.step"),
-    Mistake("diverges_window_one_early", "<= failure.step <= last:", "<= failure.step < last:"),
-    Mistake("staying_finite_accepted", "elif curve.diverges is not None:", "elif False:"),
+    Mistake("diverges_window_ignored", WINDOW, "False"),
+    Mistake("diverges_window_open", WINDOW, "True"),
+    Mistake("diverges_window_one_late", WINDOW, "curve.diverges[0] < failure.step <= curve.diverges[1]"),
+    Mistake("diverges_window_one_early", WINDOW, "curve.diverges[0] <= failure.step < curve.diverges[1]"),
+    Mistake(
+        "nothing_compared_where_declared",
+        "failure.step if failure is not None and _decl",
+        "0 if failure is not None and _decl",
+    ),
+    Mistake("staying_finite_accepted", "if failure is None and curve.diverges is not None:", "if False:"),
     Mistake("blow_up_ignored", "> policy.blow_up * height and changed", "> math.inf"),
     Mistake("blow_up_by_default_only", "> policy.blow_up * height", "> Policy.blow_up * height"),
     Mistake("blow_up_upwards_only", "max(map(abs, run.losses), default=0.0)", "max(run.losses, default=0.0)"),
@@ -103,7 +110,7 @@ MISTAKES = [
     Mistake("tensor_order_reversed", "(found.step, -found.envelopes)", "(found.step, found.envelopes)"),
     Mistake("step_order_reversed", "(found.step, -found.envelopes)", "(-found.step, -found.envelopes)"),
     Mistake("steps_unordered", "(found.step, -found.envelopes)", "-found.envelopes"),
-    Mistake("deviation_for_envelopes", "found / policy.envelope(point.envelope, dtype), found", "found, found"),
+    Mistake("deviation_for_envelopes", "found / policy.envelope(point.envelope, run.dtype), found", "found, found"),
     Mistake("stale_digest_accepted", "golden.workload.digest != digest", "False"),
     Mistake("missing_dtype_accepted", "dtype not in golden.curves", "False"),
     Mistake("existence_ignored", "if exists", "if True"),
@@ -113,7 +120,7 @@ MISTAKES = [
     Mistake("generosity_ignored", "min(self.generous * envelope, self.free)", "0.0"),
     Mistake("final_loss_of_the_start", "final_old=curve.losses[-1].value", "final_old=curve.losses[0].value"),
     Mistake(
-        "changed_first_kinds",
+        "kinds_out_of_order",
         'KINDS: tuple[Kind, ...] = ("match", "changed"',
         'KINDS: tuple[Kind, ...] = ("changed", "match"',
     ),
@@ -295,9 +302,7 @@ def _mutants() -> Iterator[Mutant]:
 
 MUTANTS = list(_mutants())
 
-HARMLESS: dict[tuple[str, str], str] = {
-    ("-math.inf", "math.inf"): "no step lies between infinity and anything",
-}
+HARMLESS: dict[tuple[str, str], str] = {}
 """(right, wrong) -> why the two cannot be told apart."""
 
 
