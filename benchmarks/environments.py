@@ -33,10 +33,12 @@ from benchmarks.figures import add_json_option, finish  # noqa: E402 - found by 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
 
-    from pytest_optcheck.goldens import Point
-    from pytest_optcheck.judge import Policy
+    from pytest_optcheck.curves import Run
+    from pytest_optcheck.goldens import Golden
+    from pytest_optcheck.judge import Policy, Verdict
 
 WORKERS = 2
+LAST_WORDS = 4000  # characters of a broken run's output that are shown
 TOTALS = re.compile(r"([\d.]+) s, ([\d.]+) s of it inside optimizer\.step\(\)")
 ENVIRONMENTS: Mapping[str, Mapping[str, str]] = {
     "plain": {},
@@ -95,11 +97,6 @@ class Check:
     step_share: float
 
     @property
-    def red(self) -> list[Answer]:
-        """What is not a match."""
-        return [answer for answer in self.answers if answer.verdict != "match"]
-
-    @property
     def judged(self) -> list[Answer]:
         """What a golden was there for."""
         return [answer for answer in self.answers if answer.verdict not in ("missing", "stale")]
@@ -155,7 +152,7 @@ def main() -> None:
 
 
 def described(name: str, check: Check) -> Iterator[str]:
-    """An environment in a few lines: counts, then everything that is not green."""
+    """An environment in a few lines: counts, then every false alarm."""
     counts = Counter(answer.verdict for answer in check.answers)
     others = "".join(f", {count} {verdict}" for verdict, count in sorted(counts.items()) if verdict != "match")
     yield f"{name}: {check.torch}"
@@ -168,7 +165,7 @@ def described(name: str, check: Check) -> Iterator[str]:
         near = check.tightest
         case = f"{near.spec} on {near.workload}, {near.dtype}"
         yield f"  nearest to its tolerance among the matches: {near.tolerance_used:.1%} of it, {case}"
-    yield from (f"  {answer}" for answer in check.red)
+    yield from (f"  {answer}" for answer in check.false_alarms)
     yield from (f"  NO VERDICT: {problem}" for problem in check.problems)
 
 
@@ -198,7 +195,7 @@ def optcheck(
         wall_s = time.perf_counter() - started
         totals = TOTALS.search(done.stdout)
         if totals is None or done.returncode not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
-            sys.exit(f"pytest ended with exit code {done.returncode}:\n{done.stdout}{done.stderr}")
+            sys.exit(f"pytest ended with exit code {done.returncode}:\n{(done.stdout + done.stderr)[-LAST_WORDS:]}")
         reading = read(junit)
     elapsed_s, step_s = map(float, totals.groups())
     return Check(
@@ -246,25 +243,42 @@ def read(junit: Path) -> _Reading:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
-    """Note the largest share of its tolerance that any value of the case uses, and the torch that computed it."""
+    """Note the share of its tolerance that the case uses, and the torch that computed it."""
     import torch
 
     from pytest_optcheck import judge
 
-    judged, largest = judge._excess, 0.0  # noqa: SLF001 - the one place where a deviation meets its tolerance
+    judged, largest = judge.judge, 0.0
 
-    def noted(point: Point, found: float, tensor: str | None, dtype: str, policy: Policy) -> Iterator[judge._Excess]:
+    def noted(run: Run, golden: Golden, policy: Policy) -> Verdict:
         nonlocal largest
-        largest = max(largest, found / policy.tolerance(point.envelope, dtype))
-        return judged(point, found, tensor, dtype, policy)
+        largest = tolerance_used(run, golden, policy)
+        return judged(run, golden, policy)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(judge, "_excess", noted)
+        patch.setattr(judge, "judge", noted)
         try:
             yield
         finally:
             capability = torch.backends.cpu.get_cpu_capability()
             item.user_properties += [("tolerance_used", largest), ("torch", f"{torch.__version__}, {capability}")]
+
+
+def tolerance_used(run: Run, golden: Golden, policy: Policy) -> float:
+    """The largest deviation of `run` from `golden` as a share of its tolerance, over all kept losses and norms."""
+    from pytest_optcheck.curves import deviation
+
+    curve = golden.curves[run.dtype]
+    series = [(curve.losses, dict(enumerate(run.losses)))]
+    series += [(points, dict(run.norms.get(name, {}))) for name, points in curve.norms.items()]
+    used = 0.0
+    for points, observed in series:
+        largest = max(abs(point.value) for point in points)
+        for point in points:
+            if point.step in observed:
+                found = deviation(observed[point.step], point.value, largest)
+                used = max(used, found / policy.tolerance(point.envelope, run.dtype))
+    return used
 
 
 if __name__ == "__main__":

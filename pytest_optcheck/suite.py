@@ -90,19 +90,32 @@ class Suite:
         """One case a dtype; one a golden where goldens are updated."""
         return (None,) if self.settings.update else DTYPES
 
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(
+        self, collector: pytest.Collector
+    ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+        """Add the zero-code items to what the session collects, unless tests were asked for by name."""
+        report = yield
+        named = any("::" in argument for argument in collector.config.args)
+        if isinstance(collector, pytest.Session) and report.passed and not named:
+            node: SuiteNode = SuiteNode.from_parent(collector, name="optcheck", nodeid="optcheck")
+            node.suite = self
+            report.result = [*(report.result or ()), node]
+        return report
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(
         self, session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
     ) -> None:
-        """Keep the marked tests, put the zero-code items before them, drop the rest."""
-        marked = [item for item in items if self._runs(item)]
-        others = [item for item in items if item not in set(marked)]
-        named = any("::" in argument for argument in config.args)  # path::test asks for that test alone
-        suite = [] if named else list(self._items(session))
-        if self.complaints or not (marked or suite):
+        """Drop what is neither a case nor marked; the zero-code items come first."""
+        cases = [item for item in items if isinstance(item, CaseItem)]
+        marked = [item for item in items if item not in set(cases) and self._runs(item)]
+        kept = {*cases, *marked}
+        others = [item for item in items if item not in kept]
+        if self.complaints or not kept:
             self._complain(session, items, self.complaints or [NOTHING])
             return
-        items[:] = [*suite, *marked]
+        items[:] = [*cases, *marked]
         if others:
             config.hook.pytest_deselected(items=others)
 
@@ -112,9 +125,8 @@ class Suite:
         marked = item.get_closest_marker("optcheck") or "optcheck" in getattr(item, "fixturenames", ())
         return bool(marked) and not left_out
 
-    def _items(self, session: pytest.Session) -> Iterator[pytest.Item]:
-        """Zero-code items, costly workloads first, so that parallel workers end together."""
-        parent = SuiteNode.from_parent(session, name="optcheck", nodeid="optcheck")
+    def items(self, parent: SuiteNode) -> Iterator[pytest.Item]:
+        """Zero-code items under `parent`, costly workloads first, so that parallel workers end together."""
         for name in reversed(list(self.settings.known)):
             for target in self.settings.targets:
                 for dtype in self._dtypes() if name in target.workloads else ():
@@ -144,9 +156,11 @@ class Suite:
 class SuiteNode(pytest.Collector):
     """The parent of zero-code items; belongs to no file."""
 
-    def collect(self) -> list[pytest.Item]:
-        """Nothing: the suite makes the items itself."""
-        return []
+    suite: Suite
+
+    def collect(self) -> Iterator[pytest.Item]:
+        """The items of the suite."""
+        return self.suite.items(self)
 
 
 class _FilelessItem(pytest.Item):

@@ -60,9 +60,9 @@ STREAM_SEED = 20260101
 class Zoo(Workload):
     """26 small tensors in two parameter groups, 60 updates of drawn gradients.
 
-    Gradients are None as `ABSENT` says; ``reused`` gets the very same gradient tensor at every update (as under CUDA graphs), so that an
-    optimizer which writes into ``p.grad`` shows; ``burst`` gets 100-fold gradients at updates 1 to 3.
-    The second group opens with ``skips``, whose gradient is missing at once.
+    Some gradients are None at some updates, see `ABSENT`; the second group opens with ``skips``, whose gradient
+    is missing at once. ``reused`` gets the very same gradient tensor at every update (as under CUDA graphs), so
+    that an optimizer which writes into ``p.grad`` shows; ``burst`` gets 100-fold gradients at updates 1 to 3.
 
     The loss is the sum over tensors of log(1 + rms(p - anchor)): it sees every tensor with like weight.
     """

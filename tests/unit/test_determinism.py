@@ -192,12 +192,21 @@ def test_blocks_nest() -> None:
         assert torch.get_num_threads() == 1
 
 
+def test_on_the_cpu_the_environment_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    with deterministic():
+        assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize(("given", "kept"), [(None, ":4096:8"), (":16:8", ":16:8")])
-def test_cublas_gets_a_workspace_unless_the_caller_chose_one(
+def test_cublas_gets_a_workspace_for_the_block_unless_the_caller_chose_one(
     monkeypatch: pytest.MonkeyPatch, given: str | None, kept: str
 ) -> None:
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     if given is not None:
         monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", given)
-    with deterministic():
+    with deterministic("cuda"):
         assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == kept
+    assert os.environ.get("CUBLAS_WORKSPACE_CONFIG") == given
