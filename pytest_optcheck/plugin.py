@@ -12,8 +12,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pytest_optcheck.items import Checker
     from pytest_optcheck.settings import Settings
-    from pytest_optcheck.suite import Checker
 
 SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
 
@@ -104,7 +104,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture
 def optcheck(request: pytest.FixtureRequest) -> Iterator[Checker]:
     """Check an optimizer against its golden: ``optcheck(lambda params: Lion(params), name="Lion")``."""
-    from pytest_optcheck.suite import Checker
+    from pytest_optcheck.items import Checker
 
     checker = Checker(request.node, request.param, request.config.stash[SETTINGS])
     yield checker

@@ -1,0 +1,157 @@
+"""The pytest items of the suite, the ``optcheck`` fixture of marked tests, and how both run a case."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
+
+import pytest
+
+from pytest_optcheck import checking
+from pytest_optcheck.checking import Case, Result
+from pytest_optcheck.errors import OptcheckError
+from pytest_optcheck.report import message
+from pytest_optcheck.specs import FactorySpec, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_optcheck.curves import Dtype
+    from pytest_optcheck.settings import Settings
+    from pytest_optcheck.specs import Factory, OptimizerSpec
+
+RESULTS = pytest.StashKey[list[Result]]()
+"""Where an item keeps what it found, for its report."""
+
+
+class OptcheckWarning(UserWarning):
+    """A verdict that ``--optcheck-allow`` lets pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """What a marked test's ``optcheck`` fixture is parametrised with."""
+
+    workload: str
+    dtype: Dtype | None
+    diverges: bool
+
+
+class _FilelessItem(pytest.Item):
+    """An item that no file holds."""
+
+    def reportinfo(self) -> tuple[str, None, str]:
+        """Nowhere, and a headline that is not the end of the node id: pytest would mangle its dots."""
+        return "optcheck", None, f"optcheck {self.name}"
+
+
+class CaseItem(_FilelessItem):
+    """One case of a configured optimizer."""
+
+    case: Case
+    settings: Settings
+
+    @classmethod
+    def make(cls, parent: pytest.Collector, name: str, case: Case, settings: Settings) -> CaseItem:
+        """An item under `parent` that runs `case`."""
+        item: CaseItem = cls.from_parent(parent, name=name)
+        item.case, item.settings = case, settings
+        item.add_marker("optcheck")
+        return item
+
+    def runtest(self) -> None:
+        """Check or update the case; anything but a match fails."""
+        with one_line_failures():
+            run_case(self, self.case, self.settings)
+
+
+class ComplaintItem(_FilelessItem):
+    """A usage error that arose on an xdist worker; its name is the message."""
+
+    def runtest(self) -> NoReturn:
+        """Fail with the message."""
+        pytest.fail(self.name, pytrace=False)
+
+
+class Checker:
+    """What the ``optcheck`` fixture gives to a marked test: call it with the optimizer under test."""
+
+    def __init__(self, item: pytest.Item, parameter: Parameter, settings: Settings) -> None:
+        """One instance serves one test on one workload and dtype."""
+        self._item, self._parameter, self._settings = item, parameter, settings
+        self.called = False
+
+    def __call__(self, optimizer: Factory | str, name: str = "") -> None:
+        """Check one optimizer; fails the test unless it matches its golden.
+
+        Args:
+            optimizer: a callable that takes parameters (or parameter groups) and returns an optimizer, or
+                a spec as text.
+            name: under which the golden of a callable is kept, as ``Lion(lr=1e-4)``.
+        """
+        self.called = True
+        parameter = self._parameter
+        test = self._item.nodeid.partition("[")[0]
+        select = f"{shlex.quote(test)} --optcheck-workload {parameter.workload}"
+        with one_line_failures():
+            spec = _spec(optimizer, name.strip())
+            case = Case(spec, parameter.workload, parameter.dtype, select, diverges=parameter.diverges)
+            run_case(self._item, case, self._settings)
+
+
+def _spec(optimizer: Factory | str, name: str) -> OptimizerSpec:
+    if isinstance(optimizer, str):
+        return parse(optimizer)
+    if not name:
+        raise OptcheckError("optcheck(factory) needs name='…': the golden is kept under it")
+    return FactorySpec(name, optimizer)
+
+
+@contextlib.contextmanager
+def one_line_failures() -> Iterator[None]:
+    """Turn what is meant for the user into a failed test with that line alone."""
+    complaint = ""
+    try:
+        yield
+    except OptcheckError as error:
+        complaint = str(error)
+    if complaint:  # outside the handler, or the report would show both errors
+        pytest.fail(complaint, pytrace=False)
+
+
+def run_case(item: pytest.Item, case: Case, settings: Settings) -> None:
+    """Check or update `case`, keep its result on `item`, and pass, fail, warn or skip accordingly.
+
+    Raises:
+        OptcheckError: spec, workload or golden cannot be used.
+    """
+    result = checking.update(case, settings) if settings.update else checking.check(case, settings)
+    if result.skipped:
+        pytest.skip(result.skipped)
+    item.stash.setdefault(RESULTS, []).append(result)
+    verdict = result.verdict
+    item.user_properties += [
+        (f"optcheck_{key}", value)
+        for key, value in (
+            ("spec", result.spec),
+            ("workload", result.workload),
+            ("dtype", result.dtype),
+            ("device", result.device),
+            ("verdict", "recorded" if result.golden else verdict.kind),
+            ("first_step", verdict.first_step),
+            ("envelopes", verdict.envelopes),
+            ("tensor", verdict.tensor),
+            ("final_loss_golden", verdict.final_old),
+            ("final_loss", verdict.final_new),
+        )
+        if value is not None
+    ]
+    if verdict.kind == "match" or result.golden:
+        return
+    if verdict.kind in settings.allow:
+        warnings.warn(message.failure(result), OptcheckWarning, stacklevel=2)
+        return
+    pytest.fail(message.failure(result), pytrace=False)
