@@ -30,7 +30,7 @@ def discover(spec: OptimizerSpec, workload: Workload, device: str) -> tuple[Need
         device: where.
 
     Returns:
-        Needs and one of `DTYPES`. A tensor is frozen only if the optimizer raises on it when it is alone.
+        Needs and one of `DTYPES`. A tensor is frozen only if the optimizer raises with it.
 
     Raises:
         OptcheckError: nothing that was tried trains; the line holds the optimizer's own words.
@@ -46,10 +46,9 @@ def discover(spec: OptimizerSpec, workload: Workload, device: str) -> tuple[Need
             if failure is None:
                 return conditions.needs, dtype
             first = first or failure
-        for conditions in candidates:
-            settled = _without_refused(spec, workload, conditions)
-            if settled is not None and _trial(spec, workload, settled) is None:
-                return settled.needs, dtype
+        settled = [found for conditions in candidates if (found := _without_refused(spec, workload, conditions))]
+        if settled:
+            return min((found.needs for found in settled), key=lambda needs: len(needs.frozen)), dtype
     raise OptcheckError(f"{spec.text} does not train {workload.name}: {first}; leave it out by listing its workloads")
 
 
@@ -60,14 +59,17 @@ def _trial(spec: OptimizerSpec, workload: Workload, conditions: Conditions) -> s
 
 
 def _without_refused(spec: OptimizerSpec, workload: Workload, conditions: Conditions) -> Conditions | None:
-    """`conditions` with those tensors frozen on which the optimizer raises alone; None if it accepts none."""
-    names = workload.tensor_names
+    """`conditions` with those tensors frozen that the optimizer refuses; None if it accepts none.
 
-    def alone(name: str) -> Conditions:
-        others = tuple(other for other in names if other != name)
-        return replace(conditions, needs=structs.replace(conditions.needs, frozen=others))
-
-    refused = tuple(name for name in names if _trial(spec, workload, alone(name)) is not None)
-    if len(refused) == len(names):
-        return None
-    return replace(conditions, needs=structs.replace(conditions.needs, frozen=refused))
+    Tensors are added one by one, so that one which it refuses only in the company of others is found as well.
+    A tensor without dimensions has no sparse gradient: where gradients must be sparse it is refused untried.
+    """
+    accepted: list[str] = []
+    settled = None
+    for name, shape in workload.tensor_shapes.items():
+        frozen = tuple(other for other in workload.tensor_shapes if other not in (*accepted, name))
+        attempt = replace(conditions, needs=structs.replace(conditions.needs, frozen=frozen))
+        if (shape or not conditions.needs.sparse) and _trial(spec, workload, attempt) is None:
+            accepted.append(name)
+            settled = attempt
+    return settled

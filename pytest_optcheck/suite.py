@@ -129,8 +129,9 @@ class Suite:
         """Send results along with the report, as plain dicts: a worker that crashes later cannot lose them."""
         report = yield
         if call.when == "call":
-            plain = [result.as_dict() for result in item.stash.get(RESULTS, [])]
-            report.optcheck = plain  # type: ignore[attr-defined] # reports take extra attributes
+            results = item.stash.get(RESULTS, [])
+            item.stash[RESULTS] = []  # a plugin may run the item again
+            report.optcheck = [result.as_dict() for result in results]  # type: ignore[attr-defined] # reports take extra attributes
         return report
 
 

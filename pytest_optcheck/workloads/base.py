@@ -93,9 +93,9 @@ class Workload(ABC):
         return Problem(self, dtype, torch.device(device), seed)
 
     @cached_property
-    def tensor_names(self) -> tuple[str, ...]:
-        """Names of the parameters, in the order the optimizer gets them."""
-        return tuple(self.init(RandomState(0)))
+    def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the parameters by name, in the order the optimizer gets them."""
+        return {name: array.shape for name, array in self.init(RandomState(0)).items()}
 
     @cached_property
     def digest(self) -> str:

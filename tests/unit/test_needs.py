@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
 from toys import Bowl, Descent, TwoGroups, toy
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from torch import Tensor
+
+    from pytest_optcheck.workloads.base import Arrays
 
 BOWL = Bowl()
 
@@ -154,3 +157,49 @@ def test_a_trial_is_never_longer_than_the_training() -> None:
 
 def test_leaving_the_finite_numbers_is_no_need() -> None:
     assert found(GoesAstray) == (Needs(), "float64")
+
+
+class DislikesCompany(Descent):
+    """Takes any number of vectors or any number of matrices, but not both."""
+
+    def step(self) -> None:
+        if len({parameter.dim() for parameter in self.parameters}) > 1:
+            raise RuntimeError("mixed company")
+        super().step()
+
+
+class DislikesSparseAndNumbers(Descent):
+    """Steps on dense numbers without dimensions; nothing with dimensions suits it, sparse or dense."""
+
+    def step(self) -> None:
+        if any(parameter.dim() for parameter in self.parameters):
+            raise RuntimeError("no dimensions")
+        super().step()
+
+
+class WithNumber(Bowl):
+    """A bowl with a tensor that has no dimensions."""
+
+    def init(self, random: np.random.RandomState) -> Arrays:
+        return {"number": np.asarray(random.uniform(-1.0, 1.0)), **super().init(random)}
+
+
+def test_a_tensor_that_is_refused_in_company_only_is_frozen() -> None:
+    first = next(iter(BOWL.tensor_shapes))
+    needs, _ = discover(toy(DislikesCompany), BOWL, "cpu")
+    kept = set(BOWL.tensor_shapes) - set(needs.frozen)
+    assert first in kept
+    assert {len(BOWL.tensor_shapes[name]) for name in kept} == {len(BOWL.tensor_shapes[first])}
+
+
+def test_sparse_gradients_are_never_claimed_where_no_gradient_is_sparse() -> None:
+    needs, _ = discover(toy(DislikesSparseAndNumbers), WithNumber(), "cpu")
+    assert needs.sparse is False
+    assert "number" not in needs.frozen
+
+
+def test_the_setting_that_freezes_least_is_taken() -> None:
+    """One group loses nothing where a second group would have to be frozen whole."""
+    groups = TwoGroups()
+    needs, _ = discover(toy(OneGroup), groups, "cpu")
+    assert needs == Needs(one_group=True)

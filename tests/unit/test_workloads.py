@@ -202,7 +202,7 @@ def test_every_tensor_gets_a_finite_gradient_at_some_update(name: str) -> None:
                 assert parameter.grad.shape == parameter.shape
                 assert bool(parameter.grad.isfinite().all())
                 seen.add(tensor)
-    assert seen == set(problem.parameters) == set(builtin(name).tensor_names)
+    assert seen == set(problem.parameters) == set(builtin(name).tensor_shapes)
 
 
 @pytest.mark.parametrize("name", BUILTIN)

@@ -134,7 +134,7 @@ def test_two_problems_share_no_memory() -> None:
 def test_parameters_are_leaves_that_keep_their_order_and_their_strides() -> None:
     for dtype in (F64, F32):
         parameters = Labelled().problem(dtype).parameters
-        assert list(parameters) == ["weight", "frame"] == list(Labelled().tensor_names)
+        assert list(parameters) == ["weight", "frame"] == list(Labelled().tensor_shapes)
         assert all(p.is_leaf and p.requires_grad and p.dtype == dtype for p in parameters.values())
         assert parameters["frame"].stride() == (1, 2)
 
