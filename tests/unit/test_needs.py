@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from pytest_optcheck.workloads.base import Arrays
+    from pytest_optcheck.workloads.base import Arrays, Tensors
 
 BOWL = Bowl()
 
@@ -182,6 +182,10 @@ class WithNumber(Bowl):
 
     def init(self, random: np.random.RandomState) -> Arrays:
         return {"number": np.asarray(random.uniform(-1.0, 1.0)), **super().init(random)}
+
+    def loss(self, params: Tensors, batch: Tensors) -> Tensor:
+        others = {name: parameter for name, parameter in params.items() if name != "number"}
+        return super().loss(others, batch) + params["number"].square()
 
 
 def test_a_tensor_that_is_refused_in_company_only_is_frozen() -> None:
