@@ -143,6 +143,14 @@ EDITS = (
         why="the first update grows the parameters by lr * weight_decay instead of shrinking them",
     ),
     Edit(
+        "step counter not incremented (for-loop)",
+        "step_t += 1",
+        "step_t += 0",
+        lambda spec: path_of(spec) == "for-loop",
+        step=1,
+        why="the first update divides by 1 - beta1**0, which is zero, and raises",
+    ),
+    Edit(
         "step counter not kept: a copy is incremented (for-loop)",
         "step_t += 1\n",
         "step_t = step_t + 1\n",
