@@ -6,7 +6,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
-import torch  # noqa: F401 - in-process runs restore sys.modules afterwards, and torch cannot be imported twice
+import torch._dynamo  # noqa: F401 - in-process runs restore sys.modules, and parts of torch cannot be imported twice
 from sample import Project
 
 from pytest_optcheck import checking, recorder, session, suite  # noqa: F401 - ditto
