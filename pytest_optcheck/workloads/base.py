@@ -70,7 +70,7 @@ class Workload(ABC):
     def backward(self, problem: Problem, step: int) -> Tensor:
         """Compute the loss at `step` and leave the gradients in ``.grad``; returns the loss, detached."""
         loss = self.loss(problem.parameters, problem.batch(step))
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
         return loss.detach()
 
     def order(self, random: RandomState, examples: int) -> list[NDArray[np.intp]]:
