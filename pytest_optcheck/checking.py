@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_optcheck import goldens, judge, workloads
 from pytest_optcheck.curves import BLIND, DTYPES, Dtype
-from pytest_optcheck.errors import OptcheckError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -182,13 +181,3 @@ def _limits(golden: Golden) -> Sequence[str]:
         "leaves the finite numbers, as declared": any(c.diverges is not None for c in golden.curves.values()),
     }
     return [text for text, holds in found.items() if holds]
-
-
-def require_known(name: str, settings: Settings) -> None:
-    """Complain about a workload that a marker names and nobody knows.
-
-    Raises:
-        OptcheckError: so.
-    """
-    if name not in settings.known:
-        raise OptcheckError(f"unknown workload {name!r}; known are {', '.join(settings.known)}")

@@ -5,6 +5,7 @@ The process that decides may be an xdist controller, which never imports torch: 
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import subprocess
@@ -24,7 +25,12 @@ def visible_gpus() -> int:
     torch = sys.modules.get("torch")
     if torch is not None:
         return int(torch.cuda.device_count())
-    found = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=False)  # noqa: S603 - our own interpreter and code
+    return _probed(PROBE)
+
+
+@functools.cache  # a child process that imports torch takes seconds, and every worker's GPU is asked for
+def _probed(code: str) -> int:
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)  # noqa: S603 - our own interpreter and code
     return int(found.stdout) if found.returncode == 0 else 0
 
 

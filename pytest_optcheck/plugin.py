@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_optcheck.marks import is_marked
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -97,7 +99,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     skip = pytest.mark.skip(reason="needs --optcheck")
     for item in items:
-        if item.get_closest_marker("optcheck") or "optcheck" in getattr(item, "fixturenames", ()):
+        if is_marked(item):
             item.add_marker(skip)
 
 

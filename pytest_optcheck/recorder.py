@@ -182,7 +182,6 @@ def resolution(what: Recording, golden: Golden, conditions: Conditions) -> float
     as much is tried. None too where the optimizer keeps no learning rate in its groups.
     """
     policy = judge.Policy()
-
     change = _estimate(what, golden, conditions, policy)
     while change is not None and change < 1.0:
         run = train(what.spec.factory(), what.workload, replace(conditions, lr_factor=1.0 + change))

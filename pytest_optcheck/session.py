@@ -59,8 +59,8 @@ class Session:
             )
             return
         self.written[key] = nodeid
-        golden = decode(result.golden or "", self.store.path(*key))
         try:
+            golden = decode(result.golden or "", self.store.path(*key))
             if golden is not None:
                 self.store.save(golden)
         except OptcheckError as error:

@@ -73,8 +73,8 @@ class Settings:
         """
         option = config.option
         known = _known_workloads(config)
-        only = _names(option.optcheck_workload or (), known)
-        default = _names(only or config.getini("optcheck_workloads") or known, known)
+        only = known_names(option.optcheck_workload or (), known)
+        default = known_names(only or config.getini("optcheck_workloads") or known, known)
         lines = [*config.getini("optcheck_optimizers"), *_hooked_specs(config)]
         configured = [_target(line, default, known) for line in lines]
         worker_device = getattr(config, "workerinput", {}).get("optcheck_device")
@@ -130,8 +130,12 @@ def _hooked_specs(config: pytest.Config) -> list[str]:
     return [line for added in config.hook.pytest_optcheck_specs(config=config) for line in added]
 
 
-def _names(asked: Iterable[str], known: Mapping[str, str]) -> tuple[str, ...]:
-    """`asked` without repetitions, every one of them known."""
+def known_names(asked: Iterable[str], known: Mapping[str, str]) -> tuple[str, ...]:
+    """`asked` without repetitions, every one of them known.
+
+    Raises:
+        OptcheckError: one is not.
+    """
     names = tuple(dict.fromkeys(asked))
     for name in names:
         if name not in known:
@@ -144,7 +148,7 @@ def _target(line: str, default: tuple[str, ...], known: Mapping[str, str]) -> Ta
     written = re.fullmatch(r"(.*\S)\s+@\s+([\w\s,]+)", line.strip())
     if written is None:
         return Target(parse(line), default)
-    return Target(parse(written[1]), _names(written[2].replace(",", " ").split(), known))
+    return Target(parse(written[1]), known_names(written[2].replace(",", " ").split(), known))
 
 
 def _chosen_targets(

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_optcheck import checking
 from pytest_optcheck.checking import Case
 from pytest_optcheck.curves import DTYPES
 from pytest_optcheck.errors import OptcheckError
 from pytest_optcheck.items import RESULTS, CaseItem, ComplaintItem, Parameter
+from pytest_optcheck.marks import is_marked
+from pytest_optcheck.settings import known_names
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -60,8 +61,7 @@ class Suite:
         workloads = keywords.get("workloads", self.settings.workloads)
         if isinstance(workloads, str):
             raise OptcheckError(f"marker optcheck: workloads is {workloads!r}, expected a list of names")
-        for workload in workloads:
-            checking.require_known(workload, self.settings)
+        for workload in known_names(workloads, self.settings.known):
             if self.settings.only and workload not in self.settings.only:
                 continue
             for dtype in self._dtypes():
@@ -103,8 +103,7 @@ class Suite:
     def _runs(self, item: pytest.Item) -> bool:
         """Whether a collected test is marked and no option leaves it out."""
         left_out = not self.settings.marked or item.nodeid.partition("[")[0] in self.narrowed_out
-        marked = item.get_closest_marker("optcheck") or "optcheck" in getattr(item, "fixturenames", ())
-        return bool(marked) and not left_out
+        return is_marked(item) and not left_out
 
     def items(self, parent: SuiteNode) -> Iterator[pytest.Item]:
         """Zero-code items under `parent`, costly workloads first, so that parallel workers end together."""
