@@ -5,19 +5,39 @@ Knows neither pytest nor the terminal; imports torch when the first case runs.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from pytest_optcheck import goldens, judge, workloads
-from pytest_optcheck.curves import BLIND, DTYPES, Dtype
+from pytest_optcheck import goldens, judge, routes, workloads
+from pytest_optcheck.curves import BLIND, DTYPES, PLAIN, Dtype
+from pytest_optcheck.specs import TextSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
+    from pytest_optcheck.curves import Run
     from pytest_optcheck.goldens import Golden
+    from pytest_optcheck.recorder import Recording
     from pytest_optcheck.settings import Settings
     from pytest_optcheck.specs import OptimizerSpec
     from pytest_optcheck.workloads.base import Workload
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a golden is recorded with.
+
+    Attributes:
+        dtypes: those it keeps a curve in.
+        routes: those that are measured.
+        varied: whether variants are derived from the signature, and arguments that do nothing found.
+        guarded: whether those variants get goldens of their own.
+    """
+
+    dtypes: tuple[Dtype, ...] = DTYPES
+    routes: tuple[str, ...] = ()
+    varied: bool = False
+    guarded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +50,8 @@ class Case:
         dtype: what to train in; None asks for the golden as a whole, to update it.
         select: command-line arguments that select this case alone.
         diverges: this training is declared to leave the finite numbers.
+        route: one of `routes.NAMES`, or the plain one.
+        scope: what its golden is recorded with.
     """
 
     spec: OptimizerSpec
@@ -37,6 +59,8 @@ class Case:
     dtype: Dtype | None
     select: str
     diverges: bool = False
+    route: str = PLAIN
+    scope: Scope = field(default_factory=Scope)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +73,7 @@ class Result:
         stochastic: the golden's optimizer does not repeat itself.
         golden: the new golden's JSON where one was recorded.
         effect: what the new golden changes, in one line.
+        findings: what recording found: departing routes, broken laws, arguments that do nothing; a line each.
         skipped: why there is nothing to say: the optimizer does not accept this dtype.
     """
 
@@ -58,12 +83,15 @@ class Result:
     device: str
     select: str
     verdict: judge.Verdict
+    route: str = PLAIN
     resolution: float | None = None
     stochastic: bool = False
     step_s: float = 0.0
+    model_s: float = 0.0
     train_s: float = 0.0
     golden: str | None = None
     effect: str = ""
+    findings: tuple[str, ...] = ()
     skipped: str = ""
 
     def as_dict(self) -> dict[str, Any]:
@@ -73,7 +101,7 @@ class Result:
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Result:
         """The inverse of `as_dict`."""
-        return cls(**{**plain, "verdict": judge.Verdict(**plain["verdict"])})
+        return cls(**{**plain, "verdict": judge.Verdict(**plain["verdict"]), "findings": tuple(plain["findings"])})
 
 
 def check(case: Case, settings: Settings) -> Result:
@@ -87,8 +115,29 @@ def check(case: Case, settings: Settings) -> Result:
     return _check(case, settings, golden, exists=store.path(case.spec.text, case.workload).exists())
 
 
-def update(case: Case, settings: Settings) -> Result:
-    """Check `case` in every dtype; where the verdict is one that is to be recorded, make the new golden.
+def check_routes(case: Case, settings: Settings) -> list[Result]:
+    """Judge `case` on every route of its scope that its golden holds.
+
+    Raises:
+        OptcheckError: as `check`.
+    """
+    golden = goldens.Goldens(settings.curves).load(case.spec.text, case.workload)
+    names = guarded_routes(golden, case.scope.routes)
+    return [_check(replace(case, route=name), settings, golden, exists=True) for name in names]
+
+
+def guarded_routes(golden: Golden | None, wanted: Sequence[str]) -> list[str]:
+    """Those of `wanted` for which `golden` holds a curve to judge against."""
+    if golden is None:
+        return []
+    dtype = next(iter(golden.curves))
+    return [name for name in wanted if name in golden.routes and golden.reference(dtype, name) is not None]
+
+
+def update(case: Case, settings: Settings) -> list[Result]:
+    """Check `case` in every dtype and on every route; record anew what has a verdict that is to be recorded.
+
+    Where only routes are to be recorded, the curves stay as they are.
 
     Raises:
         OptcheckError: spec or workload cannot be used, or the golden cannot be recorded.
@@ -101,52 +150,155 @@ def update(case: Case, settings: Settings) -> Result:
         if "stale" not in settings.update:
             raise
         golden = None  # and its file exists: stale
-    dtypes = DTYPES if golden is None else _accepted(golden)
+    dtypes = case.scope.dtypes if golden is None else _accepted(golden, case.scope)
     results = [_check(replace(case, dtype=dtype), settings, golden, exists=path.exists()) for dtype in dtypes]
-    worst = max(results, key=lambda result: judge.KINDS.index(result.verdict.kind))
-    if worst.verdict.kind not in settings.update:
-        return worst
-    return _record(case, settings, golden, worst)
+    worst = _worst(results)
+    if worst.verdict.kind in settings.update:
+        return _record(case, settings, golden, worst)
+    if golden is None or worst.verdict.kind != "match":
+        return [worst]
+    held = guarded_routes(golden, case.scope.routes)
+    results = [_check(replace(case, dtype=None, route=name), settings, golden, exists=True) for name in held]
+    again = [result.route for result in results if result.verdict.kind in settings.update]
+    if "missing" in settings.update:
+        again += [name for name in case.scope.routes if name not in golden.routes]
+    return _record_routes(case, settings, golden, again, _worst([worst, *results]))
+
+
+def _worst(results: Sequence[Result]) -> Result:
+    return max(results, key=lambda result: judge.KINDS.index(result.verdict.kind))
 
 
 def _check(case: Case, settings: Settings, golden: Golden | None, *, exists: bool) -> Result:
     dtype = case.dtype or DTYPES[0]
+    if golden is not None and case.route != PLAIN:
+        dtype = next(iter(golden.curves))
     workload = workloads.load(settings.known[case.workload])
-    result = Result(case.spec.text, case.workload, dtype, settings.device, case.select, judge.Verdict("match"))
-    factory = case.spec.factory()
+    result = Result(
+        case.spec.text, case.workload, dtype, settings.device, case.select, judge.Verdict("match"), case.route
+    )
+    case.spec.factory()  # raises what the user has to know, before any training
     if golden is not None:
         result = replace(result, resolution=golden.resolution, stochastic=golden.stochastic)
-        if dtype not in _accepted(golden):
+        if dtype not in _accepted(golden, case.scope):
             return replace(result, skipped=f"{case.spec.text} accepts {', '.join(golden.curves)} only")
-    early = judge.precheck(golden, exists=exists, digest=workload.digest, dtype=dtype)
+    early = judge.precheck(golden, exists=exists, digest=workload.digest, dtype=dtype, route=case.route)
     if early is not None or golden is None:
         return replace(result, verdict=early or result.verdict)
+    run = _run(case, settings, golden, dtype, workload)
+    if run is None:
+        gone = judge.Verdict("lost", f"the constructor no longer takes what the route {case.route} sets")
+        return replace(result, verdict=gone)
+    verdict = judge.judge(run, golden, judge.Policy())
+    return replace(result, verdict=verdict, step_s=run.step_s, model_s=run.model_s, train_s=run.train_s)
 
+
+def _run(case: Case, settings: Settings, golden: Golden, dtype: Dtype, workload: Workload) -> Run | None:
+    """The training of a case, its laws watched where they were when the golden was recorded."""
+    from pytest_optcheck.building import assemble
     from pytest_optcheck.training import Conditions, train
 
-    run = train(factory, workload, Conditions(dtype, settings.device, golden.needs))
-    verdict = judge.judge(run, golden, judge.Policy())
-    return replace(result, verdict=verdict, step_s=run.step_s, train_s=run.train_s)
+    build = assemble(case.spec, case.route)
+    if build is None:
+        return None
+    watch = dtype == next(iter(golden.curves))
+    conditions = Conditions(
+        dtype, settings.device, golden.needs, route=case.route, watch=watch, optional=golden.optional
+    )
+    run = train(build, workload, conditions)
+    if not (watch and case.route == PLAIN) or golden.stochastic or run.failure is not None:
+        return run
+    again = train(build, workload, replace(conditions, watch=False))
+    if (again.losses, again.norms) == (run.losses, run.norms):
+        return run
+    return replace(run, broken={**run.broken, "repeats": "two runs of the same code differ"})
 
 
-def _accepted(golden: Golden) -> tuple[Dtype, ...]:
-    """The widest dtype of `golden` and all that are narrower."""
-    return DTYPES[min(map(DTYPES.index, golden.curves)) :]
+def _accepted(golden: Golden, scope: Scope) -> tuple[Dtype, ...]:
+    """The widest dtype of `golden` and all that are narrower, as far as they are asked for."""
+    widest = min(map(DTYPES.index, golden.curves))
+    return tuple(dtype for dtype in DTYPES[widest:] if dtype in (*scope.dtypes, DTYPES[widest]))
 
 
-def _record(case: Case, settings: Settings, old: Golden | None, worst: Result) -> Result:
-    from pytest_optcheck.recorder import Recording, record
+def _record(case: Case, settings: Settings, old: Golden | None, worst: Result) -> list[Result]:
+    """The golden as a whole, then the variants its signature yields, as far as they have none yet."""
+    from msgspec import structs
+
+    from pytest_optcheck.recorder import record
+    from pytest_optcheck.training import Conditions
 
     workload: Workload = workloads.load(settings.known[case.workload])
-    diverges = case.diverges or case.spec.text in settings.diverging
-    new = record(Recording(case.spec, workload, settings.device, settings.reason, diverges=diverges))
-    return replace(
+    new = record(_recording(case, settings, case.scope.routes))
+    variants: tuple[TextSpec, ...] = ()
+    if case.scope.varied and isinstance(case.spec, TextSpec):
+        from pytest_optcheck.variants import derive
+
+        dtype = next(iter(new.curves))
+        derived = derive(case.spec, workload, Conditions(dtype, settings.device, new.needs))
+        variants = settings.chosen_variants(case.spec, derived.specs) if case.scope.guarded else ()
+        new = structs.replace(new, variants=tuple(spec.text for spec in variants), dead=derived.dead)
+    recorded = replace(
         worst,
         golden=goldens.encode(new),
         effect=effect(old, new, worst.verdict),
+        findings=tuple(findings(new)),
         resolution=new.resolution,
         stochastic=new.stochastic,
     )
+    return [recorded, *_record_variants(case, settings, variants)]
+
+
+def _record_variants(case: Case, settings: Settings, variants: Sequence[TextSpec]) -> Iterator[Result]:
+    store = goldens.Goldens(settings.curves)
+    for spec in variants:
+        if store.path(spec.text, case.workload).exists():
+            continue  # it is an item of its own
+        variant = replace(case, spec=spec, scope=settings.variant_scope)
+        missing = Result(
+            spec.text, case.workload, DTYPES[0], settings.device, case.select, judge.Verdict("missing", "no golden")
+        )
+        yield from _record(variant, settings, None, missing)
+
+
+def _record_routes(case: Case, settings: Settings, golden: Golden, names: Sequence[str], worst: Result) -> list[Result]:
+    """The golden with these routes measured anew; nothing is recorded where that changes nothing."""
+    from pytest_optcheck.recorder import with_routes
+
+    new = with_routes(_recording(case, settings, tuple(names)), golden) if names else golden
+    if new == golden:
+        return [worst]
+    told = f"routes measured: {' '.join(name for name in names if name in new.routes)}"
+    return [replace(worst, golden=goldens.encode(new), effect=told, findings=tuple(findings(new)))]
+
+
+def _recording(case: Case, settings: Settings, names: tuple[str, ...]) -> Recording:
+    from pytest_optcheck.recorder import Recording
+
+    return Recording(
+        case.spec,
+        workloads.load(settings.known[case.workload]),
+        settings.device,
+        settings.reason,
+        diverges=case.diverges or case.spec.text in settings.diverging,
+        dtypes=case.scope.dtypes,
+        routes=names,
+    )
+
+
+def findings(golden: Golden) -> Iterator[str]:
+    """What a maintainer may not know of the optimizer: departing routes, broken laws, arguments that do nothing."""
+    refused = [name for name, found in golden.routes.items() if found != "same" and found.refused]
+    if refused:
+        yield f"refuses {', '.join(refused)}"
+    for name, found in golden.routes.items():
+        if found != "same" and found.curve is not None and not routes.load(name).own_curve:
+            size = "leaves the finite numbers" if found.deviation is None else f"departs by {found.deviation:.1e}"
+            yield f"route {name} {size}"
+    for name, laws in golden.broken.items():
+        for law, how in laws.items():
+            yield f"law {law} is broken on {name}: {how}"
+    if golden.dead:
+        yield f"arguments that change nothing: {', '.join(golden.dead)}"
 
 
 def effect(old: Golden | None, new: Golden, verdict: judge.Verdict) -> str:
@@ -172,6 +324,9 @@ def _limits(golden: Golden) -> Sequence[str]:
         "steps with a closure": needs.closure,
         "needs sparse gradients": needs.sparse,
         "refuses parameter groups": needs.one_group,
+        "takes named parameters": needs.first == "named",
+        "takes the module": needs.first == "module",
+        "needs differentiable gradients": needs.create_graph,
         f"refuses and leaves frozen: {' '.join(needs.frozen)}": bool(needs.frozen),
         "does not repeat itself (stochastic)": golden.stochastic,
         f"accepts no {DTYPES[0]}": DTYPES[0] not in golden.curves,

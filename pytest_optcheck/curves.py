@@ -18,6 +18,9 @@ Dtype = Literal["float64", "float32"]
 DTYPES: tuple[Dtype, ...] = ("float64", "float32")
 """The dtypes a reference model is trained in, widest first."""
 
+PLAIN = "plain"
+"""The route without a detour: whatever the spec says, in float64, ``zero_grad``, ``backward``, ``step``."""
+
 EPS: Mapping[Dtype, float] = {"float64": 2.0**-52, "float32": 2.0**-23}
 """Machine epsilon: the gap between 1 and the next number of that dtype."""
 
@@ -39,13 +42,17 @@ class Needs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What an optimizer turned out to need; found by trying when a golden is recorded, and kept in it.
 
     Attributes:
+        first: what the constructor takes first: parameters, (name, parameter) pairs, or the module.
         closure: ``step`` must be given a closure.
+        create_graph: gradients must be differentiable (second-order rules).
         sparse: gradients must be sparse.
         one_group: it refuses more than one parameter group.
         frozen: tensors it refuses, by name; they stay at their initial values.
     """
 
+    first: Literal["params", "named", "module"] = "params"
     closure: bool = False
+    create_graph: bool = False
     sparse: bool = False
     one_group: bool = False
     frozen: tuple[str, ...] = ()
@@ -77,7 +84,12 @@ class Run:
             optimizer); shorter than steps + 1 where the training failed. The last one is over all data.
         norms: tensor name -> updates made -> L2 norm of that parameter, at `norm_steps`.
         failure: what ended the training early, or None.
+        route: how the algorithm was run, one of `pytest_optcheck.routes.NAMES`.
+        broken: name of a law -> how this run broke it, in one line.
+        rates: the learning rate of each parameter group after 0, 1, 2, … updates, beyond the last update too;
+            empty without schedulers.
         step_s: seconds inside ``optimizer.step()``.
+        model_s: seconds inside the reference model's forward and backward.
         train_s: seconds of the whole training.
     """
 
@@ -86,7 +98,11 @@ class Run:
     losses: tuple[float, ...]
     norms: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     failure: Failure | None = None
+    route: str = PLAIN
+    broken: Mapping[str, str] = field(default_factory=dict)
+    rates: tuple[tuple[float, ...], ...] = ()
     step_s: float = 0.0
+    model_s: float = 0.0
     train_s: float = 0.0
 
 
@@ -106,6 +122,18 @@ def norm_steps(steps: int) -> tuple[int, ...]:
         kept |= {power, min(power * 3 // 2, steps)}
         power *= 2
     return tuple(sorted(step for step in kept if 0 < step <= steps))
+
+
+def restart_update(steps: int) -> int:
+    """The update after which routes restart a training of `steps`: mid-run, and the loss after the next is kept."""
+    kept = set(curve_steps(steps))
+    return max((update for update in range(1, steps // 2 + 1) if update + 1 in kept), default=1)
+
+
+def route_steps(steps: int) -> tuple[int, ...]:
+    """Steps at which a route's own curve keeps the loss: the start, those of the norms, and those about the restart."""
+    restart = restart_update(steps)
+    return tuple(sorted({0, *norm_steps(steps), *(s for s in (restart, restart + 1) if s <= steps)}))
 
 
 def deviation(value: float, reference: float, largest: float) -> float:

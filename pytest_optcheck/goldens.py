@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
-from pytest_optcheck.curves import Needs  # noqa: TC001 - msgspec reads the annotations at run time
+from pytest_optcheck.curves import Dtype, Needs  # noqa: TC001 - msgspec reads the annotations at run time
 from pytest_optcheck.errors import OptcheckError, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the file format; a file of another version is never interpreted."""
 
 ABANDONED_S = 3600
@@ -85,6 +85,21 @@ class Recorded(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reason: str
 
 
+class Departure(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A route that did not land on the plain curve when it was recorded.
+
+    Attributes:
+        deviation: the largest relative deviation from the plain curve, in loss or norms; None where it raised
+            or left the finite numbers.
+        curve: where the route went instead; it is guarded there from then on.
+        refused: what it raised, in one line; the route is left alone then.
+    """
+
+    deviation: float | None = None
+    curve: Curve | None = None
+    refused: str = ""
+
+
 class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The stored reference for one (spec, workload).
 
@@ -92,6 +107,13 @@ class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         curves: by dtype; float64 is missing where the optimizer does not accept it.
         stochastic: two identical runs differed.
         resolution: the smallest relative change of the learning rate that was seen, or None.
+        routes: route -> ``same`` where it landed on the plain curve, else how it departed.
+        broken: route -> law -> how the optimizer broke it when it was recorded; never held against it.
+        rates: learning rate of each group after 0, 1, 2, … updates, beyond the end too; empty without schedulers.
+        optional: keys of a parameter group that a loaded state dict may lack, and ``step`` where its counters
+            may be plain numbers.
+        variants: specs derived from the signature of this one, recorded beside it.
+        dead: arguments that changed nothing when they were varied.
     """
 
     schema: int
@@ -102,6 +124,17 @@ class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stochastic: bool
     resolution: float | None
     curves: Annotated[dict[Literal["float64", "float32"], Curve], msgspec.Meta(min_length=1)]
+    routes: dict[str, Literal["same"] | Departure] = {}
+    broken: dict[str, dict[str, str]] = {}
+    rates: list[list[float]] = []
+    optional: tuple[str, ...] = ()
+    variants: tuple[str, ...] = ()
+    dead: tuple[str, ...] = ()
+
+    def reference(self, dtype: Dtype, route: str) -> Curve | None:
+        """The curve that a run of `route` in `dtype` is judged against; None where there is none."""
+        found = self.routes.get(route, "same")
+        return found.curve if isinstance(found, Departure) else self.curves.get(dtype)
 
 
 class Goldens:

@@ -12,6 +12,7 @@ import pytest
 
 from pytest_optcheck import checking
 from pytest_optcheck.checking import Case, Result
+from pytest_optcheck.curves import PLAIN
 from pytest_optcheck.errors import OptcheckError
 from pytest_optcheck.report import message
 from pytest_optcheck.specs import FactorySpec, parse
@@ -19,6 +20,7 @@ from pytest_optcheck.specs import FactorySpec, parse
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pytest_optcheck.checking import Scope
     from pytest_optcheck.curves import Dtype
     from pytest_optcheck.settings import Settings
     from pytest_optcheck.specs import Factory, OptimizerSpec
@@ -37,6 +39,7 @@ class Parameter:
 
     workload: str
     dtype: Dtype | None
+    scope: Scope
     diverges: bool
 
 
@@ -98,7 +101,9 @@ class Checker:
         select = f"{shlex.quote(test)} --optcheck-workload {parameter.workload}"
         with one_line_failures():
             spec = _spec(optimizer, name.strip())
-            case = Case(spec, parameter.workload, parameter.dtype, select, diverges=parameter.diverges)
+            case = Case(
+                spec, parameter.workload, parameter.dtype, select, diverges=parameter.diverges, scope=parameter.scope
+            )
             run_case(self._item, case, self._settings)
 
 
@@ -123,35 +128,48 @@ def one_line_failures() -> Iterator[None]:
 
 
 def run_case(item: pytest.Item, case: Case, settings: Settings) -> None:
-    """Check or update `case`, keep its result on `item`, and pass, fail, warn or skip accordingly.
+    """Check or update `case`, keep its results on `item`, and pass, fail, warn or skip accordingly.
+
+    A case without dtype or route asks for all routes of its scope.
 
     Raises:
         OptcheckError: spec, workload or golden cannot be used.
     """
-    result = checking.update(case, settings) if settings.update else checking.check(case, settings)
-    if result.skipped:
-        pytest.skip(result.skipped)
-    item.stash.setdefault(RESULTS, []).append(result)
+    if settings.update:
+        results = checking.update(case, settings)
+    elif case.dtype is None and case.route == PLAIN:
+        results = checking.check_routes(case, settings)
+    else:
+        results = [checking.check(case, settings)]
+    if skipped := next((result.skipped for result in results if result.skipped), ""):
+        pytest.skip(skipped)
+    if not results:
+        pytest.skip(f"no golden of {case.spec.text} on {case.workload} holds a route")
+    item.stash.setdefault(RESULTS, []).extend(results)
+    item.user_properties += [pair for result in results for pair in _properties(result)]
+    bad = [result for result in results if result.verdict.kind != "match" and not result.golden]
+    for result in bad:
+        if result.verdict.kind in settings.allow:
+            warnings.warn(message.failure(result), OptcheckWarning, stacklevel=2)
+    failing = [message.failure(result) for result in bad if result.verdict.kind not in settings.allow]
+    if failing:
+        pytest.fail("\n\n".join(failing), pytrace=False)
+
+
+def _properties(result: Result) -> list[tuple[str, object]]:
+    """What a JUnit report keeps of a result."""
     verdict = result.verdict
-    item.user_properties += [
-        (f"optcheck_{key}", value)
-        for key, value in (
-            ("spec", result.spec),
-            ("workload", result.workload),
-            ("dtype", result.dtype),
-            ("device", result.device),
-            ("verdict", "recorded" if result.golden else verdict.kind),
-            ("first_step", verdict.first_step),
-            ("envelopes", verdict.envelopes),
-            ("tensor", verdict.tensor),
-            ("final_loss_golden", verdict.final_old),
-            ("final_loss", verdict.final_new),
-        )
-        if value is not None
-    ]
-    if verdict.kind == "match" or result.golden:
-        return
-    if verdict.kind in settings.allow:
-        warnings.warn(message.failure(result), OptcheckWarning, stacklevel=2)
-        return
-    pytest.fail(message.failure(result), pytrace=False)
+    pairs = (
+        ("spec", result.spec),
+        ("workload", result.workload),
+        ("dtype", result.dtype),
+        ("route", result.route),
+        ("device", result.device),
+        ("verdict", "recorded" if result.golden else verdict.kind),
+        ("first_step", verdict.first_step),
+        ("envelopes", verdict.envelopes),
+        ("tensor", verdict.tensor),
+        ("final_loss_golden", verdict.final_old),
+        ("final_loss", verdict.final_new),
+    )
+    return [(f"optcheck_{key}", value) for key, value in pairs if value is not None]

@@ -49,9 +49,17 @@ CASTS = frozenset(("_to_copy", "copy"))
 TABLE = 1 << 16
 """Length of the table that u is read from at a random offset; drawing anew for every result costs five times."""
 
+DRAWN = 61
+"""Draws of u kept for each shape and dtype, and picked at random: cutting one out costs as much as using it."""
+
 
 class RoundingJitter(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch leaves it untyped
     """Perturbs rounded results of the operations it sees; sees in-place and foreach ones by their schema."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled while rounding is jittered; telling the compiler so at every operation costs a third."""
+        return False
 
     def __init__(self, seed: int, dtype: torch.dtype, device: torch.device, ulps: float = 1.0) -> None:
         """Prepare one draw of every u.
@@ -70,6 +78,7 @@ class RoundingJitter(TorchDispatchMode):  # type: ignore[no-untyped-call] # torc
         generator = torch.Generator().manual_seed(seed)
         self._signs = torch.randint(-1, 2, (2 * TABLE,), generator=generator).to(device)
         self._tables: dict[torch.dtype, Tensor] = {}
+        self._drawn: dict[tuple[torch.dtype, torch.Size], list[Tensor]] = {}
 
     def __torch_dispatch__(
         self, func: OpOverload, types: object, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
@@ -92,22 +101,37 @@ class RoundingJitter(TorchDispatchMode):  # type: ignore[no-untyped-call] # torc
         A gradient is a sum of products, and where its terms cancel the rounding of the terms stays: relative
         to the element that is left it has no bound. Elements that are exactly zero stay so.
         """
+        if gradient.is_complex():
+            gradient = torch.view_as_real(gradient)
         if gradient.numel():
             spread = gradient.square().mean().sqrt()
             gradient.addcmul_((self._factors(gradient) - 1.0) * spread, gradient.ne(0))
             gradient.mul_(self._factors(gradient))
 
     def _perturb(self, value: object) -> None:
-        if isinstance(value, (list, tuple)):
+        if isinstance(value, Tensor):
+            values = value.detach() if value.requires_grad else value
+            if values.is_sparse:
+                values = values._values()  # noqa: SLF001 - torch's name for it
+            if values.is_complex():
+                values = torch.view_as_real(values)
+            size = values.numel()
+            if values.is_floating_point() and size and not (size == 1 and _whole(values)):
+                values.mul_(self._factors(values))  # a product leaves an infinity what it is
+        elif isinstance(value, (list, tuple)):
             for item in value:
                 self._perturb(item)
-        elif isinstance(value, Tensor):
-            values = (value._values() if value.is_sparse else value).detach()  # noqa: SLF001 - torch's name for it
-            if values.is_floating_point() and values.numel() and not (values.numel() == 1 and _whole(values)):
-                values.mul_(self._factors(values))  # a product leaves an infinity what it is
 
     def _factors(self, like: Tensor) -> Tensor:
         """1 + u·ulps·eps for every element of `like`."""
+        key = (like.dtype, like.shape)
+        drawn = self._drawn.get(key)
+        if drawn is None:
+            drawn = self._drawn[key] = [self._draw(like) for _ in range(DRAWN)]
+        return drawn[int(self._random.random() * DRAWN)]
+
+    def _draw(self, like: Tensor) -> Tensor:
+        """A piece of the table, in the shape of `like`."""
         table = self._tables.get(like.dtype)
         if table is None:
             eps = torch.finfo(like.dtype).eps

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from pytest_optcheck.curves import EPS, deviation
+from pytest_optcheck.curves import EPS, PLAIN, deviation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -37,6 +37,8 @@ class Policy:
         floor_ulps: no envelope is taken for less than so many machine epsilons: the loss itself is a sum, and
             its rounding depends on the machine even where the parameters are equal.
         blow_up: a loss so many times the largest of the golden counts as divergence.
+        rate: deviation of a scheduled learning rate, relative to the largest of its sequence: an ulp of another
+            mathematical library's cosine grows to 4e-11 in a thousand updates of cosine annealing.
     """
 
     margin: float = 10.0
@@ -44,6 +46,7 @@ class Policy:
     free: float = 1e-9
     floor_ulps: float = 4.0
     blow_up: float = 1e3
+    rate: float = 1e-9
 
     def envelope(self, measured: float, dtype: Dtype) -> float:
         """The envelope that counts: `measured`, but never below the floor of `dtype`."""
@@ -95,7 +98,7 @@ class _Excess(NamedTuple):
     tensor: str | None
 
 
-def precheck(golden: Golden | None, *, exists: bool, digest: str, dtype: Dtype) -> Verdict | None:
+def precheck(golden: Golden | None, *, exists: bool, digest: str, dtype: Dtype, route: str = PLAIN) -> Verdict | None:
     """The verdict that needs no training: ``missing`` or ``stale``; None where the golden can judge a run.
 
     Args:
@@ -103,6 +106,7 @@ def precheck(golden: Golden | None, *, exists: bool, digest: str, dtype: Dtype) 
         exists: whether there is a file; one without a readable golden is of an older schema.
         digest: of the reference model as it is now.
         dtype: of the case.
+        route: of the case.
     """
     if golden is None:
         return Verdict("stale", "the golden is of an older schema") if exists else Verdict("missing", "no golden")
@@ -114,21 +118,32 @@ def precheck(golden: Golden | None, *, exists: bool, digest: str, dtype: Dtype) 
         )
     if dtype not in golden.curves:
         return Verdict("missing", f"the golden holds no {dtype} curve, only {', '.join(golden.curves)}")
+    if route not in (PLAIN, *golden.routes):
+        return Verdict("missing", f"the golden was recorded without the route {route}")
     return None
 
 
 def judge(run: Run, golden: Golden, policy: Policy) -> Verdict:
-    """Compare `run` with the curve of its dtype in `golden`.
+    """Compare `run` with the curve of its dtype and route in `golden`, and its laws with those that held then.
 
-    The golden must have passed `precheck`.
+    The golden must have passed `precheck`, and hold a curve for the run's route.
     """
-    curve = golden.curves[run.dtype]
-    points = [point for point in curve.losses if point.step < len(run.losses)]
-    largest = max(((_deviation(run.losses, p, curve.losses), p.step) for p in points), default=(None, None))
+    curve = golden.reference(run.dtype, run.route)
+    if curve is None:
+        raise ValueError(f"{golden.spec} on {golden.workload.name} holds no curve for {run.dtype}, {run.route}")
+    losses = [(d, point.step) for tensor, point, d in deviations(run, curve) if tensor is None and d is not None]
+    largest = max(losses, default=(None, None))
     outside = sorted(_outside(run, curve, policy), key=lambda found: (found.step, -found.envelopes))
     first = outside[0] if outside else None
     tensor = next((found for found in outside if found.tensor is not None), None)
     kind, note = _kind(run, curve, policy, changed=bool(outside))
+    rate = _first_other_rate(run, golden, policy)
+    if kind in ("match", "changed") and rate is not None:
+        kind, note = "changed", rate
+    law = _lost_law(run, golden)
+    if kind == "match" and law:
+        kind = "lost"
+    note = note or law
     ended = run.failure.step if run.failure is not None and kind in ("lost", "diverged") else None
     return Verdict(
         kind,
@@ -163,6 +178,26 @@ def _kind(run: Run, curve: Curve, policy: Policy, *, changed: bool) -> tuple[Kin
     return ("changed", "") if changed else ("match", "")
 
 
+def _lost_law(run: Run, golden: Golden) -> str:
+    """The first law that the run breaks and that the optimizer kept when it was recorded."""
+    known = golden.broken.get(run.route, {})
+    return next((f"law {law}: {how}" for law, how in run.broken.items() if law not in known), "")
+
+
+def _first_other_rate(run: Run, golden: Golden, policy: Policy) -> str | None:
+    """Where the learning rate of a group first departs from the golden's, also beyond the last update."""
+    failed = run.failure is not None
+    if len(run.rates) != len(golden.rates):
+        return None if failed else f"{len(run.rates)} groups are scheduled, the golden has {len(golden.rates)}"
+    for group, (found, expected) in enumerate(zip(run.rates, golden.rates, strict=True)):
+        for updates, (now, then) in enumerate(zip(found, expected, strict=False)):
+            if not abs(now - then) <= policy.rate * max(map(abs, expected)):
+                return f"the learning rate of group {group} is {now!r} after {updates} updates, the golden has {then!r}"
+        if len(found) != len(expected) and not failed:
+            return f"the schedule of group {group} ends after {len(found)} updates, the golden's after {len(expected)}"
+    return None
+
+
 def _declared(failure: Failure, curve: Curve) -> bool:
     """Whether the golden, too, leaves the finite numbers at that update, give or take what rounding shifts."""
     return curve.diverges is not None and curve.diverges[0] <= failure.step <= curve.diverges[1]
@@ -172,6 +207,21 @@ def _outside(run: Run, curve: Curve, policy: Policy) -> Iterator[_Excess]:
     """Every kept loss and norm outside its tolerance; what the run should have reached and did not is, too."""
     failure = run.failure
     end = failure.step if failure is not None and _declared(failure, curve) else math.inf
+    for tensor, point, found in deviations(run, curve):
+        if point.step >= end or (failure is not None and found is None):
+            continue
+        distance = math.inf if found is None else found
+        if not distance <= policy.tolerance(point.envelope, run.dtype):  # so written, a NaN is outside too
+            yield _Excess(point.step, distance / policy.envelope(point.envelope, run.dtype), distance, tensor)
+
+
+def deviations(run: Run, curve: Curve) -> Iterator[tuple[str | None, Point, float | None]]:
+    """How far `run` lies from every point of `curve`: losses first, then norms, tensor by tensor.
+
+    Yields:
+        The tensor, None for the loss; the point; the relative deviation there, None where the run did not get
+        so far.
+    """
     series: list[tuple[str | None, Sequence[Point], Mapping[int, float]]] = [
         (None, curve.losses, dict(enumerate(run.losses))),
         *((name, points, run.norms.get(name, {})) for name, points in curve.norms.items()),
@@ -179,12 +229,5 @@ def _outside(run: Run, curve: Curve, policy: Policy) -> Iterator[_Excess]:
     for tensor, points, observed in series:
         largest = max(abs(point.value) for point in points)
         for point in points:
-            if point.step >= end or (failure is not None and point.step not in observed):
-                continue
-            found = deviation(observed.get(point.step, math.nan), point.value, largest)
-            if not found <= policy.tolerance(point.envelope, run.dtype):  # so written, a NaN is outside too
-                yield _Excess(point.step, found / policy.envelope(point.envelope, run.dtype), found, tensor)
-
-
-def _deviation(losses: Sequence[float], point: Point, curve: Sequence[Point]) -> float:
-    return deviation(losses[point.step], point.value, max(abs(kept.value) for kept in curve))
+            value = observed.get(point.step)
+            yield tensor, point, None if value is None else deviation(value, point.value, largest)

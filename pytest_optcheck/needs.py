@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
+from pytest_optcheck.building import plain
 from pytest_optcheck.curves import DTYPES, Needs
 from pytest_optcheck.errors import OptcheckError
 from pytest_optcheck.training import Conditions, train
@@ -54,7 +55,7 @@ def discover(spec: OptimizerSpec, workload: Workload, device: str) -> tuple[Need
 
 def _trial(spec: OptimizerSpec, workload: Workload, conditions: Conditions) -> str | None:
     """What the optimizer raised within `TRIAL_STEPS` updates, or None."""
-    run = train(spec.factory(), workload, replace(conditions, steps=min(TRIAL_STEPS, workload.steps)))
+    run = train(plain(spec), workload, replace(conditions, steps=min(TRIAL_STEPS, workload.steps)))
     return run.failure.message if run.failure is not None and run.failure.kind == "raised" else None
 
 

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
 
-MARKER = "optcheck(workloads=[…], diverges=False): check an optimizer against its golden curves (see --optcheck)"
+MARKER = (
+    "optcheck(workloads=[…], routes=[…], diverges=False): check an optimizer against its golden curves (see --optcheck)"
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -48,6 +50,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="NAME",
         help="use this reference model only; may be repeated (ini: optcheck_workloads)",
     )
+    add(
+        "--optcheck-route",
+        action="append",
+        metavar="NAME",
+        help="check this route only (resume, foreach, …), or the plain one in float64 or float32; may be repeated "
+        "(ini: optcheck_routes)",
+    )
+    add("--optcheck-profile", metavar="NAME", help="how much: quick, default or full (ini: optcheck_profile)")
     add("--optcheck-device", metavar="DEVICE", help="cpu, cuda, cuda:N or auto (ini: optcheck_device)")
     add("--optcheck-curves", metavar="DIR", help="directory of the goldens (ini: optcheck_curves)")
     add(
@@ -59,6 +69,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     ini = parser.addini
     ini("optcheck_optimizers", "optimizers to check: SPEC, or SPEC @ workload, workload", "linelist")
     ini("optcheck_workloads", "reference models where a line names none (default: all)", "args")
+    ini("optcheck_routes", "routes to check (default: those of the profile)", "args")
+    ini("optcheck_profile", "quick, default or full", "string", default="default")
+    ini("optcheck_variants", "auto, none, or settings, each line of which makes a variant", "linelist")
     ini("optcheck_device", "cpu, cuda, cuda:N or auto", "string", default="cpu")
     ini("optcheck_curves", "directory of the goldens", "string", default="reference_curves")
     ini("optcheck_allow", "verdicts that pass with a warning", "args")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_optcheck import devices, environment, judge, workloads
+from pytest_optcheck import devices, environment, judge, routes, workloads
+from pytest_optcheck.checking import Scope
+from pytest_optcheck.curves import DTYPES
 from pytest_optcheck.errors import OptcheckError
 from pytest_optcheck.goldens import Goldens
 from pytest_optcheck.specs import TextSpec, parse
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     import pytest
+
+    from pytest_optcheck.curves import Dtype
 
 UPDATES: Mapping[str, frozenset[judge.Kind]] = {
     "missing": frozenset({"missing"}),
@@ -26,12 +30,29 @@ UPDATES: Mapping[str, frozenset[judge.Kind]] = {
 """``--optcheck-update`` value -> the verdicts whose goldens it records anew."""
 
 
+PROFILES = ("quick", "default", "full")
+"""How much is checked: little on two models, all that is cheap, everything."""
+
+BENCH = ("zoo", "mlp")
+"""The reference models of the profile ``quick``; resume and foreach are checked on both in ``default`` too."""
+
+VARIANT_ROUTES = ("foreach", "fused", "resume")
+"""What variants are checked on besides the plain route: branches of one implementation, state that is not saved."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One configured optimizer and the reference models it is checked on."""
+    """One optimizer and the reference models it is checked on.
+
+    Attributes:
+        spec: the optimizer.
+        workloads: names, as the user wrote them.
+        discovered: found in a module, not configured by name.
+    """
 
     spec: TextSpec
     workloads: tuple[str, ...]
+    discovered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +71,9 @@ class Settings:
         allow: verdicts that warn instead of failing.
         diverging: canonical specs that are declared to leave the finite numbers.
         marked: whether marked tests run; not if one optimizer was asked for by option.
+        profile: one of `PROFILES`.
+        routes: routes, or dtypes of the plain one, to which everything is narrowed; empty for no narrowing.
+        variants: ``auto``, ``none``, or settings as text, each of which makes a variant.
     """
 
     targets: tuple[Target, ...]
@@ -63,6 +87,9 @@ class Settings:
     allow: frozenset[str]
     diverging: frozenset[str]
     marked: bool
+    profile: str = "default"
+    routes: tuple[str, ...] = ()
+    variants: tuple[str, ...] = ("auto",)
 
     @classmethod
     def from_pytest_config(cls, config: pytest.Config) -> Settings:
@@ -79,8 +106,10 @@ class Settings:
         configured = [_target(line, default, known) for line in lines]
         worker_device = getattr(config, "workerinput", {}).get("optcheck_device")
         curves = option.optcheck_curves
+        profile = _profile(option.optcheck_profile or config.getini("optcheck_profile"))
+        targets = _chosen_targets(option.optcheck_optimizer or (), configured, only, default)
         settings = cls(
-            targets=_chosen_targets(option.optcheck_optimizer or (), configured, only, default),
+            targets=tuple(map(_quick, targets)) if profile == "quick" and not only else targets,
             known=known,
             workloads=default,
             only=only,
@@ -91,10 +120,51 @@ class Settings:
             allow=_verdicts(option.optcheck_allow or config.getini("optcheck_allow")),
             diverging=frozenset(parse(line).text for line in config.getini("optcheck_diverging")),
             marked=not option.optcheck_optimizer,
+            profile=profile,
+            routes=_routes(option.optcheck_route or config.getini("optcheck_routes")),
+            variants=_variants(config.getini("optcheck_variants")),
         )
         if settings.update and worker_device is None:
             settings.check_may_record(force=option.optcheck_force)
         return settings
+
+    @property
+    def dtypes(self) -> tuple[Dtype, ...]:
+        """In which the plain route is checked."""
+        return tuple(dtype for dtype in DTYPES if not self.routes or dtype in self.routes)
+
+    def routes_on(self, workload: str, all_workloads: Sequence[str]) -> tuple[str, ...]:
+        """Routes that are checked on one of the reference models of an optimizer, apart from the plain one."""
+        bench = min(all_workloads, key=list(self.known).index)
+        if self.routes:
+            return tuple(name for name in routes.NAMES if name in self.routes)
+        if self.profile == "full":
+            return routes.NAMES
+        if self.profile == "default" and workload == bench:
+            return tuple(name for name in routes.NAMES if name not in routes.SLOW)
+        return tuple(name for name in routes.NAMES if name in routes.QUICK) if workload in (bench, *BENCH) else ()
+
+    def scope(self, target: Target, workload: str) -> Scope:
+        """What the golden of a target is recorded with."""
+        bench = min(target.workloads, key=list(self.known).index)
+        varied = workload == bench and not target.spec.schedulers and self.variants != ("none",) and not self.routes
+        return Scope(
+            self.dtypes or DTYPES, self.routes_on(workload, target.workloads), varied, varied and not target.discovered
+        )
+
+    @property
+    def variant_scope(self) -> Scope:
+        """What the golden of a variant is recorded with."""
+        wanted = () if self.profile == "quick" else VARIANT_ROUTES
+        return Scope(DTYPES[:1], tuple(name for name in wanted if not self.routes or name in self.routes))
+
+    def chosen_variants(self, spec: TextSpec, derived: tuple[TextSpec, ...]) -> tuple[TextSpec, ...]:
+        """The derived variants, or those that the user lists and the constructor takes."""
+        if self.variants == ("auto",):
+            return derived
+        accepted = spec.accepts() or {}
+        listed = (dict(parse(f"variant:of({line})").keywords) for line in self.variants)
+        return tuple(spec.with_settings(**keywords) for keywords in listed if keywords.keys() <= accepted.keys())
 
     def check_may_record(self, *, force: bool) -> None:
         """Refuse to record under CI unless forced, and where the directory cannot be written.
@@ -170,6 +240,34 @@ def _chosen_targets(
         narrowed = (Target(t.spec, tuple(n for n in t.workloads if n in only)) for t in configured)
         return tuple(target for target in narrowed if target.workloads)
     return tuple(configured)
+
+
+def _profile(name: str) -> str:
+    if name not in PROFILES:
+        raise OptcheckError(f"optcheck profile {name!r}: expected {', '.join(PROFILES)}")
+    return name
+
+
+def _routes(names: Iterable[str]) -> tuple[str, ...]:
+    asked = tuple(dict.fromkeys(names))
+    for name in asked:
+        if name not in (*DTYPES, *routes.NAMES):
+            raise OptcheckError(f"unknown route {name!r}; known are {', '.join((*DTYPES, *routes.NAMES))}")
+    return asked
+
+
+def _variants(lines: Sequence[str]) -> tuple[str, ...]:
+    """``auto``, ``none``, or settings that are checked to be readable."""
+    listed = tuple(line for line in lines if line not in ("auto", "none"))
+    for line in listed:
+        parse(f"variant:of({line})")
+    return listed or tuple(lines[:1]) or ("auto",)
+
+
+def _quick(target: Target) -> Target:
+    """On the two models of the profile ``quick``, or on the first of its own where it has none of them."""
+    kept = tuple(name for name in target.workloads if name in BENCH)
+    return replace(target, workloads=kept or target.workloads[:1])
 
 
 def _verdicts(names: Iterable[str]) -> frozenset[str]:

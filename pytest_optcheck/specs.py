@@ -1,22 +1,26 @@
 """Optimizer specs: what is under test, as text or as a Python factory.
 
-``module:Class(kw=literal, …)`` is parsed with `ast` and never evaluated; importing waits until the optimizer
-is built, so that parsing works where torch must not be imported.
+``module:Class(kw=literal, …) >> Scheduler(kw=value, …)`` is parsed with `ast` and never evaluated; importing waits
+until the optimizer is built, so that parsing works where torch must not be imported.
 """
 
 from __future__ import annotations
 
 import ast
-import importlib
-import inspect
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
-from pytest_optcheck.errors import OptcheckError, one_line
+from pytest_optcheck import calls
+from pytest_optcheck.errors import OptcheckError
+from pytest_optcheck.schedules import Attach, SchedulerSpec, attach, read
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 Factory = Callable[[Iterable[Any]], Any]
-"""Takes parameters (or parameter groups), returns an optimizer."""
+"""Takes parameters (or parameter groups), returns an optimizer, or a tuple of it and its list of schedulers."""
 
 
 class OptimizerSpec(Protocol):
@@ -28,6 +32,9 @@ class OptimizerSpec(Protocol):
 
     def factory(self) -> Factory:
         """The callable that builds the optimizer; raises `OptcheckError` if there is none."""
+
+    def schedules(self) -> Attach:
+        """The callable that builds the schedulers named beside it; raises `OptcheckError` if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,26 +48,32 @@ class FactorySpec:
         """The callable the test handed over."""
         return self.build
 
+    def schedules(self) -> Attach:
+        """Nothing: a factory returns its schedulers with the optimizer."""
+        return attach(())
+
 
 @dataclass(frozen=True, slots=True)
 class TextSpec:
-    """``module:name(keyword=literal, …)``, keywords sorted.
+    """``module:name(keyword=literal, …) >> scheduler >> …``, keywords sorted.
 
     Attributes:
         module: dotted module name.
         name: a class or a factory in it, dotted if nested.
         keywords: (keyword, value) pairs, sorted; values are Python literals.
+        schedulers: each stepped after every update, in this order.
     """
 
     module: str
     name: str
-    keywords: tuple[tuple[str, Any], ...] = ()
+    keywords: calls.Keywords = field(default=(), hash=False)  # values may be lists
+    schedulers: tuple[SchedulerSpec, ...] = ()
 
     @property
     def text(self) -> str:
         """Canonical text: the same optimizer always gives the same text, however it was written."""
-        arguments = ", ".join(f"{keyword}={value!r}" for keyword, value in self.keywords)
-        return f"{self.module}:{self.name}({arguments})"
+        optimizer = f"{self.module}:{calls.written(self.name, self.keywords)}"
+        return " >> ".join([optimizer, *(scheduler.text for scheduler in self.schedulers)])
 
     def factory(self) -> Factory:
         """Import the target and bind the keywords to it.
@@ -71,99 +84,69 @@ class TextSpec:
         """
         target = self._target()
         keywords = dict(self.keywords)
-        self._check_signature(target, keywords)
+        calls.check(self._subject, self.name, target, keywords)
         return lambda params: target(params, **keywords)
 
+    def schedules(self) -> Attach:
+        """Import the schedulers and bind their keywords; what is returned builds them for an optimizer.
+
+        Raises:
+            OptcheckError: as for the optimizer.
+        """
+        return attach(self.schedulers)
+
+    def with_settings(self, /, **extra: Any) -> TextSpec:  # noqa: ANN401 - any literal
+        """The same optimizer with keywords of its call added or replaced, under the same schedulers."""
+        return replace(self, keywords=tuple(sorted({**dict(self.keywords), **extra}.items())))
+
+    def accepts(self) -> Mapping[str, Any] | None:
+        """Keyword -> default in the target's signature, `inspect.Parameter.empty` where there is none.
+
+        The first parameter, which takes the parameters to train, is left out. None without a signature.
+
+        Raises:
+            OptcheckError: the target is not there.
+        """
+        return calls.keyword_defaults(self._target())
+
+    @property
+    def _subject(self) -> str:
+        return f"optimizer {self.text}"
+
     def _target(self) -> Callable[..., Any]:
-        try:
-            found: Any = importlib.import_module(self.module)
-        except Exception as error:  # an import runs foreign code: anything may come out
-            raise self._unimportable(error) from error
-        for part in self.name.split("."):
-            try:
-                found = getattr(found, part)
-            except AttributeError as error:
-                missing = f"optimizer {self.text}: {self.module!r} has no {self.name!r}"
-                raise OptcheckError(missing + _near(found, part)) from error
-            except Exception as error:  # a lazy module imports on first use
-                raise self._unimportable(error) from error
-        if not callable(found):
-            raise OptcheckError(
-                f"optimizer {self.text}: {self.name!r} is a {type(found).__name__}, not a class or a factory"
-            )
-        target: Callable[..., Any] = found
-        return target
-
-    def _unimportable(self, error: Exception) -> OptcheckError:
-        return OptcheckError(f"optimizer {self.text}: module {self.module!r} does not import ({one_line(error)})")
-
-    def _check_signature(self, target: Callable[..., Any], keywords: dict[str, Any]) -> None:
-        try:
-            signature = inspect.signature(target)
-        except (TypeError, ValueError):  # some C callables have none: calling them will tell
-            return
-        parameters = list(signature.parameters.values())
-        takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
-        takes = [p.name for p in parameters[1:] if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-        unknown = [] if takes_any else sorted(set(keywords) - set(takes))
-        if unknown:
-            raise OptcheckError(
-                f"optimizer {self.text}: {self.name} takes no {', '.join(map(repr, unknown))}; "
-                f"it takes {', '.join(takes) or 'no keywords'}"
-            )
-        try:
-            signature.bind(None, **keywords)
-        except TypeError as error:
-            raise OptcheckError(f"optimizer {self.text}: {self.name} cannot be called so: {error}") from error
+        return calls.find(self._subject, self.module, self.name, "a class or a factory")
 
 
 def parse(text: str) -> TextSpec:
-    """Read ``module:Class(kw=literal, …)``.
+    """Read ``module:Class(kw=literal, …)``, followed by ``>> Scheduler(kw=value, …)`` any number of times.
 
     Raises:
         OptcheckError: the text has another shape, or an argument is not a keyword with a literal.
     """
-    module, colon, call = text.strip().partition(":")
+    subject = f"optimizer spec {text!r}"
+    shape = f"{subject}: expected module:Class(keyword=literal, …), as torch.optim:AdamW(lr=0.001)"
+    module, colon, rest = text.strip().partition(":")
     if not colon or not all(part.isidentifier() for part in module.split(".")):
-        raise OptcheckError(_shape(text))
+        raise OptcheckError(shape)
     try:
-        node = ast.parse(call.strip(), mode="eval").body
+        node = ast.parse(rest.strip(), mode="eval").body
     except (SyntaxError, ValueError) as error:
-        raise OptcheckError(_shape(text)) from error
-    target, arguments = (node.func, node) if isinstance(node, ast.Call) else (node, None)
-    name = ast.unparse(target)
-    if not all(part.isidentifier() for part in name.split(".")):
-        raise OptcheckError(_shape(text))
-    if arguments is None:
-        return TextSpec(module, name)
-    if arguments.args or any(keyword.arg is None for keyword in arguments.keywords):
-        raise OptcheckError(f"optimizer spec {text!r}: arguments must be written keyword=literal")
-    keywords = {keyword.arg or "": _literal(text, keyword) for keyword in arguments.keywords}
-    if len(keywords) < len(arguments.keywords):
-        raise OptcheckError(f"optimizer spec {text!r}: a keyword is written twice")
-    return TextSpec(module, name, tuple(sorted(keywords.items())))
-
-
-def _literal(text: str, keyword: ast.keyword) -> Any:  # noqa: ANN401 - any literal
-    try:
-        value = ast.literal_eval(keyword.value)
-        ordered = not any(isinstance(node, (ast.Set, ast.Call)) for node in ast.walk(keyword.value))
-        if ordered and ast.literal_eval(repr(value)) == value:
-            return value
-    except (TypeError, ValueError):  # no literal at all, or one whose repr is none (1e999 is inf)
-        pass
-    raise OptcheckError(
-        f"optimizer spec {text!r}: {keyword.arg}={ast.unparse(keyword.value)} is not a literal; finite numbers, "
-        "strings, True, False, None, tuples, lists and dicts are (a Python factory in a marked test takes anything)"
+        raise OptcheckError(shape) from error
+    schedulers: list[ast.expr] = []
+    while isinstance(node, ast.BinOp) and isinstance(node.op, ast.RShift):
+        schedulers.insert(0, node.right)
+        node = node.left
+    call = calls.read(node)
+    if call is None:
+        raise OptcheckError(shape)
+    name, args, keywords = call
+    return TextSpec(
+        module,
+        name,
+        calls.keyword_values(subject, args, keywords, partial(_literal, subject)),
+        tuple(read(subject, scheduler) for scheduler in schedulers),
     )
 
 
-def _shape(text: str) -> str:
-    return f"optimizer spec {text!r}: expected module:Class(keyword=literal, …), as torch.optim:AdamW(lr=0.001)"
-
-
-def _near(module: object, name: str) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(name, [known for known in dir(module) if not known.startswith("_")])
-    return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+def _literal(subject: str, keyword: str, node: ast.expr) -> Any:  # noqa: ANN401 - any literal
+    return calls.literal(subject, keyword, node, "a Python factory in a marked test takes anything")

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_optcheck.checking import Case
-from pytest_optcheck.curves import DTYPES
+from pytest_optcheck import routes
+from pytest_optcheck.checking import Case, Scope, guarded_routes
+from pytest_optcheck.curves import DTYPES, PLAIN
 from pytest_optcheck.errors import OptcheckError
+from pytest_optcheck.goldens import Goldens
 from pytest_optcheck.items import RESULTS, CaseItem, ComplaintItem, Parameter
 from pytest_optcheck.marks import is_marked
 from pytest_optcheck.settings import known_names
+from pytest_optcheck.specs import parse
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterator, Sequence
 
     from pytest_optcheck.curves import Dtype
+    from pytest_optcheck.goldens import Golden
     from pytest_optcheck.settings import Settings
+    from pytest_optcheck.specs import TextSpec
 
-MARKER_KEYWORDS = ("workloads", "diverges")
+MARKER_KEYWORDS = ("workloads", "routes", "diverges")
 NOTHING = (
     "--optcheck has nothing to check here: list optimizers in the ini setting optcheck_optimizers, "
     'as optcheck_optimizers = ["torch.optim:AdamW(lr=0.001)"], or mark tests with pytest.mark.optcheck'
@@ -36,6 +42,7 @@ class Suite:
         self.on_worker = on_worker
         self.complaints: list[str] = []
         self.narrowed_out: set[str] = set()
+        self._store = Goldens(settings.curves)
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Run a test that uses the ``optcheck`` fixture once for each workload and dtype."""
@@ -48,8 +55,13 @@ class Suite:
             parameters = []
         if not parameters:
             self.narrowed_out.add(metafunc.definition.nodeid)
-        ids = [_case_id(parameter.workload, parameter.dtype) for parameter in parameters]
+        ids = [_case_id(parameter.workload, parameter.dtype or self._other) for parameter in parameters]
         metafunc.parametrize("optcheck", parameters, indirect=True, ids=ids)
+
+    @property
+    def _other(self) -> str | None:
+        """The id of what has no dtype: all routes, or a golden as a whole."""
+        return None if self.settings.update else "routes"
 
     def _parameters(self, definition: pytest.Item) -> Iterator[Parameter]:
         marker = definition.get_closest_marker("optcheck")
@@ -64,12 +76,31 @@ class Suite:
         for workload in known_names(workloads, self.settings.known):
             if self.settings.only and workload not in self.settings.only:
                 continue
-            for dtype in self._dtypes():
-                yield Parameter(workload, dtype, bool(keywords.get("diverges", False)))
+            diverges = bool(keywords.get("diverges", False))
+            names = self._routes(keywords, workload, workloads)
+            scope = Scope(self.settings.dtypes or DTYPES, names)
+            for dtype in self._dtypes(scope):
+                yield Parameter(workload, dtype, scope, diverges)
+            if names and not self.settings.update:
+                yield Parameter(workload, None, scope, diverges)
 
-    def _dtypes(self) -> tuple[Dtype | None, ...]:
+    def _routes(self, keywords: dict[str, Any], workload: str, all_workloads: Sequence[str]) -> tuple[str, ...]:
+        """Routes of a marked test: those it names, or those of the profile."""
+        asked = keywords.get("routes", "default")
+        by_profile = self.settings.routes_on(workload, all_workloads)
+        if asked == "default":
+            return by_profile
+        if isinstance(asked, str) or (unknown := [name for name in asked if name not in routes.NAMES]):
+            found = repr(asked) if isinstance(asked, str) else repr(unknown[0])
+            expected = f"'default' or a list of names; known are {', '.join(routes.NAMES)}"
+            raise OptcheckError(f"marker optcheck: routes has {found}, expected {expected}")
+        return tuple(name for name in asked if not self.settings.routes or name in self.settings.routes)
+
+    def _dtypes(self, scope: Scope) -> tuple[Dtype | None, ...]:
         """One case a dtype; one a golden where goldens are updated."""
-        return (None,) if self.settings.update else DTYPES
+        if self.settings.update:
+            return (None,)
+        return tuple(dtype for dtype in scope.dtypes if dtype in self.settings.dtypes)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_make_collect_report(
@@ -107,13 +138,37 @@ class Suite:
 
     def items(self, parent: SuiteNode) -> Iterator[pytest.Item]:
         """Zero-code items under `parent`, costly workloads first, so that parallel workers end together."""
+        for case in self._cases():
+            name = f"{case.spec.text}[{_case_id(case.workload, case.dtype or _route(case))}]"
+            yield CaseItem.make(parent, name, case, self.settings)
+
+    def _cases(self) -> Iterator[Case]:
+        configured = {target.spec.text for target in self.settings.targets}
         for name in reversed(list(self.settings.known)):
             for target in self.settings.targets:
-                for dtype in self._dtypes() if name in target.workloads else ():
-                    text = target.spec.text
-                    select = f"--optcheck-optimizer {shlex.quote(text)} --optcheck-workload {name}"
-                    case = Case(target.spec, name, dtype, select)
-                    yield CaseItem.make(parent, f"{text}[{_case_id(name, dtype)}]", case, self.settings)
+                if name not in target.workloads:
+                    continue
+                golden = self._golden(target.spec, name)
+                yield from self._cases_of(target.spec, name, self.settings.scope(target, name), golden)
+                for text in golden.variants if golden is not None and self.settings.variants != ("none",) else ():
+                    if text not in configured:
+                        variant = parse(text)
+                        scope = self.settings.variant_scope
+                        yield from self._cases_of(variant, name, scope, self._golden(variant, name))
+
+    def _cases_of(self, spec: TextSpec, workload: str, scope: Scope, golden: Golden | None) -> Iterator[Case]:
+        """One case a dtype and one a route that the golden knows; one case where goldens are updated."""
+        select = f"--optcheck-optimizer {shlex.quote(spec.text)} --optcheck-workload {workload}"
+        for dtype in self._dtypes(scope):
+            yield Case(spec, workload, dtype, select, scope=scope)
+        for route in () if self.settings.update else guarded_routes(golden, scope.routes):
+            yield Case(spec, workload, None, f"{select} --optcheck-route {route}", route=route, scope=scope)
+
+    def _golden(self, spec: TextSpec, workload: str) -> Golden | None:
+        """The stored golden; None also where it is no good, which the case itself will say."""
+        with contextlib.suppress(OptcheckError):
+            return self._store.load(spec.text, workload)
+        return None
 
     def _complain(self, session: pytest.Session, items: list[pytest.Item], complaints: list[str]) -> None:
         if not self.on_worker:
@@ -144,5 +199,9 @@ class SuiteNode(pytest.Collector):
         return self.suite.items(self)
 
 
-def _case_id(workload: str, dtype: str | None) -> str:
-    return workload if dtype is None else f"{workload}-{dtype}"
+def _case_id(workload: str, what: str | None) -> str:
+    return workload if what is None else f"{workload}-{what}"
+
+
+def _route(case: Case) -> str | None:
+    return None if case.route == PLAIN else case.route

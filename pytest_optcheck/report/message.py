@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_optcheck.curves import PLAIN
+
 if TYPE_CHECKING:
     from pytest_optcheck.checking import Result
 
 HEADLINES = {
     "changed": "is no longer the algorithm its golden was recorded from",
     "diverged": "diverges where its golden does not",
-    "lost": "no longer runs",
+    "lost": "no longer does what it did when its golden was recorded",
     "missing": "has no golden",
     "stale": "has a golden that no longer applies",
 }
@@ -38,7 +40,8 @@ def failure(result: Result) -> str:
         rows.append(("reproduce", f"pytest --optcheck {result.select}"))
     rows.append(("record" if verdict.kind == "missing" else "accept", accept(result)))
     head = f"{verdict.kind.upper()}: {result.spec} {HEADLINES[verdict.kind]}"
-    where = f"  on {result.workload}, {result.dtype}, {result.device}"
+    route = "" if result.route == PLAIN else f", route {result.route}"
+    where = f"  on {result.workload}, {result.dtype}, {result.device}{route}"
     return "\n".join([head, where, *(f"  {name + ':':<15}{text}" for name, text in rows if text)])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from pytest_optcheck.curves import PLAIN
 from pytest_optcheck.judge import KINDS
 from pytest_optcheck.report.message import envelopes, finals
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 COARSE = 1e-3
 """A golden that sees only learning-rate changes larger than this is pointed out."""
 
-TITLES = ("optimizer", "workload", "dtype", "verdict", "final loss", "first step outside")
+TITLES = ("optimizer", "workload", "route", "verdict", "final loss", "first step outside")
 
 
 def section(results: Sequence[Result], *, verbose: bool, elapsed_s: float) -> list[str]:
@@ -46,6 +47,7 @@ def recorded(results: Iterable[Result]) -> list[str]:
         lines.append(f"recorded {result.spec} on {result.workload}: {result.effect}; {sees(result.resolution)}")
         if result.resolution is None or result.resolution > COARSE:
             lines.append(f"  warning: coarse; a good golden sees a change of {COARSE:g} or less")
+        lines += [f"  {finding}" for finding in result.findings]
     return lines
 
 
@@ -75,7 +77,8 @@ def _row(result: Result, *, verbose: bool) -> tuple[str, ...]:
         tensor = f"{verdict.tensor}, " if verdict.tensor else ""
         outside = f"step {verdict.first_step}, {tensor}{envelopes(verdict.envelopes)}"
     name = "recorded" if result.golden else verdict.kind if verdict.kind == "match" else verdict.kind.upper()
-    row = (result.spec, result.workload, result.dtype, name, finals(result), outside or verdict.note)
+    how = result.dtype if result.route == PLAIN else result.route
+    row = (result.spec, result.workload, how, name, finals(result), outside or verdict.note)
     if not verbose:
         return row
     return (*row, "nothing" if result.resolution is None else f"{result.resolution:.1e}")

@@ -44,12 +44,18 @@ class Workload(ABC):
         steps: optimizer updates in one training.
         batch_size: examples in one batch; None trains on all of them at every step.
         final_examples: how many examples, from the first on, the final loss is taken over; None takes all.
+        joins: tensor -> number of updates after which it is handed to the optimizer by ``add_param_group``; it is
+            frozen until then.
+        idle: tensor -> number of updates in which it has no gradient, at the beginning; handed over so late it
+            must end where it ends otherwise.
     """
 
     name: ClassVar[str]
     steps: ClassVar[int]
     batch_size: ClassVar[int | None] = None
     final_examples: ClassVar[int | None] = None
+    joins: ClassVar[Mapping[str, int]] = {}
+    idle: ClassVar[Mapping[str, int]] = {}
 
     def data(self) -> Arrays:
         """Named arrays whose first axis runs over the examples; none by default."""
@@ -70,7 +76,7 @@ class Workload(ABC):
     def backward(self, problem: Problem, step: int) -> Tensor:
         """Compute the loss at `step` and leave the gradients in ``.grad``; returns the loss, detached."""
         loss = self.loss(problem.parameters, problem.batch(step))
-        loss.backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
+        loss.backward(create_graph=problem.create_graph)  # type: ignore[no-untyped-call] # torch leaves it untyped
         return loss.detach()
 
     def order(self, random: RandomState, examples: int) -> list[NDArray[np.intp]]:
@@ -130,6 +136,8 @@ class Problem:
         parameters: leaf tensors that require gradients, by name.
         order: row numbers of each step's batch; empty for full-batch workloads.
         held: what a workload wants to keep from one step to the next.
+        create_graph: whether gradients are to be differentiable.
+        half: which half of a batch `batch` gives, 0 or 1; None gives all of it.
     """
 
     def __init__(self, workload: Workload, dtype: torch.dtype, device: torch.device, seed: int) -> None:
@@ -149,12 +157,26 @@ class Problem:
         self.order = workload.order(random, examples)
         self._rows = [torch.from_numpy(np.ascontiguousarray(rows)).to(device) for rows in self.order]
         self.held: dict[str, Tensor] = {}
+        self.create_graph = False
+        self.half: int | None = None
 
     def batch(self, step: int) -> Tensors:
-        """Data of update `step` + 1; all of it where the workload has no batches."""
+        """Data of update `step` + 1, or a half of it; all data where the workload has no batches."""
         if not self._rows:
             return self._data
-        return {name: tensor[self._rows[step]] for name, tensor in self._data.items()}
+        rows = self._rows[step]
+        if self.half is not None and len(rows) % 2 == 0:
+            rows = rows.chunk(2)[self.half]
+        return {name: tensor[rows] for name, tensor in self._data.items()}
+
+    def rows(self, name: str, which: int | slice) -> Tensor:
+        """One row, or several, of one array of the data."""
+        return self._data[name][which]
+
+    def renew(self) -> None:
+        """Parameters of the same values in memory of their own, without gradients."""
+        for name, parameter in self.parameters.items():
+            self.parameters[name] = torch.nn.Parameter(parameter.detach().clone(), parameter.requires_grad)
 
     def backward(self, step: int) -> Tensor:
         """The loss before update `step` + 1, with the gradients left in ``.grad``."""

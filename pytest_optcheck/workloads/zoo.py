@@ -6,6 +6,8 @@ departure is the update rule's own.
 
 from __future__ import annotations
 
+import functools
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,6 +55,9 @@ SCALES = {"tiny": 1e-8, "small": 1e-4, "large": 1e2, "huge": 1e4, "zero_grad": 0
 ABSENT = {"skips": (1, 2), "late": (1, 2), "pauses": (3, 4)}
 """Updates at which a tensor has no gradient."""
 
+SIZES = {name: math.prod(shape) for name, shape in SHAPES.items()}
+"""Tensor name -> number of elements."""
+
 STREAM_SEED = 20260101
 """Seed of the gradients and of the anchors: data, not initialisation."""
 
@@ -70,15 +75,17 @@ class Zoo(Workload):
     name = "zoo"
     steps = 60
     batch_size = 1
+    idle = {name: max(absent) for name, absent in ABSENT.items() if 1 in absent}  # noqa: RUF012 - never written
 
     def data(self) -> Arrays:
-        """Gradients of every update, updates × shape, by tensor name, and ``name.anchor``."""
+        """Gradients of every update, updates × shape, by tensor name, and ``anchors``, all tensors in a row."""
         random = np.random.RandomState(STREAM_SEED)
         arrays: dict[str, NDArray[Any]] = {}
+        anchors = []
         for name, shape in SHAPES.items():
             arrays[name] = self._stream(name, random.uniform(-1.0, 1.0, (self.steps, *shape)))
-            anchor = random.uniform(1.0, 2.0, shape)
-            arrays[f"{name}.anchor"] = np.broadcast_to(anchor, (self.steps, *shape))
+            anchors.append(random.uniform(1.0, 2.0, SIZES[name]))
+        arrays["anchors"] = np.broadcast_to(np.concatenate(anchors), (self.steps, sum(SIZES.values())))
         return arrays
 
     def _stream(self, name: str, noise: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -112,22 +119,38 @@ class Zoo(Workload):
 
     def loss(self, params: Tensors, batch: Tensors) -> Tensor:
         """Sum over tensors of log(1 + rms(p - anchor)), the anchors being points in [1, 2]."""
-        distances = [
-            torch.log1p((p - batch[f"{name}.anchor"][0]).square().mean().sqrt())
-            for name, p in params.items()
-            if p.numel()
-        ]
-        return torch.stack(distances).sum()
+        return _loss(torch.cat([p.reshape(-1) for p in params.values()]), batch["anchors"][0])
 
     def backward(self, problem: Problem, step: int) -> Tensor:
-        """The loss of the parameters as they are; the gradients come from the stream."""
-        batch = problem.batch(step)
+        """The loss of the parameters as they are; the gradients come from the stream, added to what is there."""
         for name, parameter in problem.parameters.items():
             if not parameter.requires_grad or step + 1 in ABSENT.get(name, ()):
+                parameter.grad = None
                 continue
-            gradient = torch.empty_like(parameter).copy_(batch[name][0])  # with the parameter's own strides
+            drawn = problem.rows(name, step)
+            if parameter.grad is not None:
+                parameter.grad += drawn
+            elif name in problem.held:
+                parameter.grad = problem.held[name].copy_(drawn)
+            else:  # with the parameter's own strides
+                dense = parameter.is_contiguous()
+                parameter.grad = drawn.clone() if dense else torch.empty_like(parameter).copy_(drawn)
             if name == "reused":
-                gradient = problem.held.setdefault(name, gradient)
-            parameter.grad = gradient
+                problem.held[name] = parameter.grad
         with torch.no_grad():
-            return self.loss(problem.parameters, batch)
+            return self.loss(problem.parameters, {"anchors": problem.rows("anchors", slice(0, 1))})
+
+
+def _loss(point: Tensor, anchors: Tensor) -> Tensor:
+    """The loss of all tensors in a row."""
+    sizes, owners = _segments(point.device)
+    squares = (point - anchors).square()
+    sums = squares.new_zeros(len(sizes)).index_add(0, owners, squares)
+    return torch.log1p((sums / sizes).sqrt()).sum()
+
+
+@functools.cache
+def _segments(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Sizes of the tensors that are not empty, and for each element of all in a row the tensor it belongs to."""
+    sizes = torch.tensor([size for size in SIZES.values() if size], device=device)
+    return sizes, torch.repeat_interleave(sizes)

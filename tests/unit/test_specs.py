@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_optcheck.errors import OptcheckError
+from pytest_optcheck.schedules import SchedulerSpec
 from pytest_optcheck.specs import FactorySpec, TextSpec, parse
 
 if TYPE_CHECKING:
@@ -91,7 +93,35 @@ def test_a_spec_is_parsed_into_module_name_and_sorted_keywords() -> None:
 
 
 def test_parsing_imports_nothing() -> None:
-    assert parse("no.such.module:Optimizer(lr=1)").module == "no.such.module"
+    assert parse("no.such.module:Optimizer(lr=1) >> no.such.Scheduler(x=no.such.function)").module == "no.such.module"
+
+
+@pytest.mark.parametrize(
+    ("written", "canonical"),
+    [
+        ("m:A>>StepLR(step_size=30)", "m:A() >> StepLR(step_size=30)"),
+        ("m:A(lr=1) >> B(y=2, x=1) >> c.D", "m:A(lr=1) >> B(x=1, y=2) >> c.D()"),
+        ("m:(A(lr=1) >> B()) >> C(x={'a': 1})", "m:A(lr=1) >> B() >> C(x={'a': 1})"),
+    ],
+)
+def test_schedulers_follow_in_their_order(written: str, canonical: str) -> None:
+    assert parse(written).text == canonical
+    assert parse(canonical) == parse(written)
+
+
+def test_a_scheduler_is_part_of_the_spec() -> None:
+    spec = parse("m:A(lr=1) >> StepLR(step_size=30)")
+    assert spec == TextSpec("m", "A", (("lr", 1),), (SchedulerSpec("StepLR", (("step_size", 30),)),))
+    assert spec != parse("m:A(lr=1)")
+
+
+def test_a_spec_with_lists_among_its_arguments_can_be_hashed() -> None:
+    assert len({parse("m:A(x=[1]) >> B(y=[2])"), parse("m:A(x=[1]) >> B(y=[2])")}) == 1
+
+
+@pytest.mark.parametrize("text", ["m:A() << B()", "m:A() >> B() + C()", "m:3 >> B()", "m:A() >>", "m:>> B()"])
+def test_other_operators_are_not_read_as_a_schedule(text: str) -> None:
+    assert "expected " in refusal(text)
 
 
 @pytest.mark.parametrize(
@@ -250,6 +280,39 @@ def test_a_target_with_keywords_of_any_name_takes_every_one() -> None:
 
 def test_a_c_callable_without_a_signature_is_tried() -> None:
     assert parse("builtins:dict(lr=1)").factory()([]) == {"lr": 1}
+
+
+@pytest.mark.usefixtures("targets")
+def test_the_factory_builds_the_optimizer_without_its_schedulers() -> None:
+    assert parse(f"{MODULE}:Target(lr=2) >> StepLR(step_size=30)").factory()("a").built == (["a"], 2, ())
+
+
+def test_the_schedules_of_a_spec_are_built_for_an_optimizer_in_their_order() -> None:
+    import torch
+
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=0.5)
+    step, exponential = parse("m:A() >> StepLR(step_size=30) >> ExponentialLR(gamma=0.5)").schedules()(optimizer)
+    assert isinstance(step, torch.optim.lr_scheduler.StepLR)
+    assert isinstance(exponential, torch.optim.lr_scheduler.ExponentialLR)
+    assert step.optimizer is exponential.optimizer is optimizer
+
+
+def test_settings_are_added_or_replaced_and_the_schedulers_kept() -> None:
+    spec = parse("m:A(b=1, c=2) >> StepLR(step_size=30)")
+    assert spec.with_settings(a=0, c=3).text == "m:A(a=0, b=1, c=3) >> StepLR(step_size=30)"
+    assert spec.with_settings() == spec
+
+
+@pytest.mark.usefixtures("targets")
+def test_a_spec_tells_what_its_target_accepts() -> None:
+    assert parse(f"{MODULE}:Target(lr=1)").accepts() == {"lr": 0.1, "betas": ()}
+    assert parse(f"{MODULE}:Target.Nested").accepts() == {"rate": inspect.Parameter.empty}
+    assert parse(f"{MODULE}:takes_all").accepts() == {}
+    assert parse("builtins:dict").accepts() is None
+
+
+def test_a_factory_spec_has_no_schedules_of_its_own() -> None:
+    assert FactorySpec("A", list).schedules()("the optimizer") == []
 
 
 def test_a_factory_spec_hands_out_its_factory_under_its_name() -> None:
