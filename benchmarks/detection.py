@@ -1,8 +1,9 @@
 """How many planted mistakes are caught, how many harmless rewrites are flagged, and by naive tests beside.
 
-Records every correct optimizer of ``fixtures/bugs`` on its reference models, trains the altered ones, judges them
-with the default policy. The naive tests see a float32 training of the net ``mlp``, as a test author would write
-them: "the last loss is below the first", and "every loss is within 1e-3 of that of the correct code".
+Records every correct optimizer of ``fixtures/bugs`` on its reference models and routes, trains the altered ones
+there, judges them with the default policy. The naive tests see a float32 training of the net ``mlp``, as a test
+author would write them: "the last loss is below the first", and "every loss is within 1e-3 of that of the correct
+code".
 
     python benchmarks/detection.py [--jobs 2] [--only S1,S2] [--json FILE]
 """
@@ -28,9 +29,11 @@ from bugs.registry import HARMLESS, PAIRS, Pair
 
 from benchmarks.figures import Figures, add_json_option, finish
 from pytest_optcheck import workloads
-from pytest_optcheck.curves import DTYPES, Run
+from pytest_optcheck.building import assemble
+from pytest_optcheck.checking import guarded_routes
+from pytest_optcheck.curves import DTYPES, PLAIN, Failure, Run
 from pytest_optcheck.judge import Policy, judge
-from pytest_optcheck.recorder import Recording, record
+from pytest_optcheck.recorder import Recording, record, same
 from pytest_optcheck.specs import FactorySpec
 from pytest_optcheck.training import NOTHING, Conditions, train
 
@@ -63,11 +66,20 @@ class Job:
         ids: of the pairs, which have their correct recipe in common.
         workload: the reference model.
         needs: what the recording found the optimizer to need.
+        optional: what it found a state dict may lack.
+        held: the routes for which it holds a curve.
     """
 
     ids: tuple[str, ...]
     workload: str
     needs: Needs = NOTHING
+    optional: tuple[str, ...] = ()
+    held: tuple[str, ...] = ()
+
+    @property
+    def routes(self) -> tuple[str, ...]:
+        """Every route that one of the pairs asks for."""
+        return tuple(dict.fromkeys(name for pair in self.pairs for name in pair.routes if name != PLAIN))
 
     @property
     def pairs(self) -> list[Pair]:
@@ -87,14 +99,18 @@ class Finding:
     Attributes:
         workload: on which reference model.
         dtype: in which dtype.
+        route: on which route.
         step: the update at which it departed; None if it matches.
         largest: the largest relative deviation of the loss.
+        why: what caught it besides the curve: a law, the learning rate, an exception; empty for the curve alone.
     """
 
     workload: str
     dtype: str
+    route: str
     step: int | None
     largest: float
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +134,19 @@ class Result:
         """The earliest update at which any training departed; None if all match."""
         return min((found.step for found in self.findings if found.step is not None), default=None)
 
-    def caught_in(self, *dtypes: str) -> bool:
-        """Whether a training in one of `dtypes` departed."""
-        return any(found.step is not None for found in self.findings if found.dtype in dtypes)
+    def caught_in(self, *dtypes: str, route: str | None = None) -> bool:
+        """Whether a training in one of `dtypes` departed, on `route` or on any."""
+        departed = [found for found in self.findings if found.step is not None and found.dtype in dtypes]
+        return any(route in (None, found.route) for found in departed)
+
+    @property
+    def caught_by(self) -> str:
+        """The routes on which it departed, each with the law or the exception that told."""
+        departed = [found for found in self.findings if found.step is not None]
+        if any(found.route == PLAIN and not found.why for found in departed):
+            return PLAIN
+        told = {f"{found.route} ({found.why})" if found.why else found.route for found in departed}
+        return ", ".join(sorted(told))
 
 
 def main() -> None:
@@ -133,7 +159,7 @@ def main() -> None:
         recorded = list(pool.map(_record, jobs))
         naive = {key: said for found in pool.map(_naive, _jobs(pairs, NAIVE_MODEL)) for key, said in found.items()}
     os.environ.update(OTHER_KERNELS)  # for the processes of the next pool, which import torch anew
-    again = [replace(job, needs=golden.needs) for job, (golden, _) in zip(jobs, recorded, strict=True)]
+    again = [_known(job, golden) for job, (golden, _) in zip(jobs, recorded, strict=True)]
     with _pool(options.jobs) as pool:
         elsewhere = list(pool.map(_retrain_harmless, again))
     findings: dict[str, list[Finding]] = defaultdict(list)
@@ -185,17 +211,26 @@ def _jobs(pairs: Iterable[Pair], workload: str | None = None) -> list[Job]:
 def _record(job: Job) -> tuple[Golden, Runs]:
     """Record the correct recipe; train every altered one under its needs."""
     started = time.perf_counter()
-    golden = record(Recording(FactorySpec(job.correct.text, job.correct), _model(job.workload)))
-    runs = {pair.id: _trained(pair.altered, job.workload, golden.needs) for pair in job.pairs}
+    golden = record(Recording(FactorySpec(job.correct.text, job.correct), _model(job.workload), routes=job.routes))
+    known = _known(job, golden)
+    runs = {pair.id: _trained(pair.altered, known, pair.routes) for pair in job.pairs}
+    for name in set(job.routes) - set(known.held):
+        print(f"  {job.correct.text} on {job.workload}: route {name} is not there", file=sys.stderr, flush=True)
     spent = time.perf_counter() - started
     print(f"  {spent:5.1f} s  {job.workload:4} {job.correct.text}", file=sys.stderr, flush=True)
     return golden, runs
 
 
+def _known(job: Job, golden: Golden) -> Job:
+    """`job` with what its recording found."""
+    held = tuple(guarded_routes(golden, job.routes))
+    return replace(job, needs=golden.needs, optional=golden.optional, held=held)
+
+
 def _retrain_harmless(job: Job) -> Runs:
     """Train the correct recipe and the harmless rewrites of it, in a process with other kernels."""
-    recipes = {job.correct.text: job.correct, **{p.id: p.altered for p in job.pairs if p.family == HARMLESS}}
-    return {key: _trained(recipe, job.workload, job.needs) for key, recipe in recipes.items()}
+    harmless = {pair.id: _trained(pair.altered, job, pair.routes) for pair in job.pairs if pair.family == HARMLESS}
+    return {job.correct.text: _trained(job.correct, job, job.routes), **harmless}
 
 
 def _naive(job: Job) -> dict[str, Naive]:
@@ -216,8 +251,22 @@ def _close(losses: Sequence[float], expected: Sequence[float]) -> bool:
     )
 
 
-def _trained(recipe: Recipe, workload: str, needs: Needs) -> list[Run]:
-    return [train(recipe, _model(workload), Conditions(dtype, "cpu", needs)) for dtype in DTYPES]
+def _trained(recipe: Recipe, job: Job, routes: Iterable[str]) -> list[Run]:
+    """One run a dtype, and one a route in float64; laws are watched in float64."""
+    spec = FactorySpec(recipe.text, recipe)
+    runs = [_run(spec, job, Conditions(dtype, "cpu", job.needs, watch=dtype == DTYPES[0])) for dtype in DTYPES]
+    if not same(runs[0], _run(spec, job, Conditions(DTYPES[0], "cpu", job.needs))):
+        runs[0] = replace(runs[0], broken={**runs[0].broken, "repeats": "two runs differ"})
+    conditions = Conditions(DTYPES[0], "cpu", job.needs, watch=True, optional=job.optional)
+    return runs + [_run(spec, job, replace(conditions, route=name)) for name in routes if name in job.held]
+
+
+def _run(spec: FactorySpec, job: Job, conditions: Conditions) -> Run:
+    build = assemble(spec, conditions.route)
+    if build is None:
+        failure = Failure(0, "raised", "the setting is gone")
+        return Run(conditions.dtype, "cpu", (), failure=failure, route=conditions.route)
+    return train(build, _model(job.workload), conditions)
 
 
 def _model(name: str) -> Workload:
@@ -229,7 +278,10 @@ def _judged(workload: str, golden: Golden, run: Run) -> Finding:
     step = verdict.first_step
     if step is None and verdict.kind != "match":
         step = run.failure.step if run.failure is not None else len(run.losses) - 1
-    return Finding(workload, run.dtype, step, verdict.largest or 0.0)
+    why = next((word for word in ("law", "learning rate", "raised") if word in verdict.note), "")
+    if why == "law":
+        why = verdict.note.partition(":")[0]
+    return Finding(workload, run.dtype, run.route, step, verdict.largest or 0.0, why)
 
 
 def _report_mutants(mutants: list[Result]) -> None:
@@ -237,10 +289,12 @@ def _report_mutants(mutants: list[Result]) -> None:
     heads = "  ".join(f"{workload:>3} {dtype.replace('float', 'f')}" for workload, dtype in COLUMNS)
     print(f"\n{'mutant':10}{heads}  no decrease  rtol   what is wrong (numbers: the update that departs)")
     for result in mutants:
-        steps = {(found.workload, found.dtype): "·" if found.step is None else found.step for found in result.findings}
+        plain = [found for found in result.findings if found.route == PLAIN]
+        steps = {(found.workload, found.dtype): "·" if found.step is None else found.step for found in plain}
         cells = "  ".join(f"{steps.get(column, ''):>7}" for column in COLUMNS)
         naive = f"{MARK[result.naive.decrease]:>11}  {MARK[result.naive.rtol]:>4}"
-        print(f"{result.pair.id:10}{cells}  {naive}   {result.pair.wrong}")
+        by = "" if result.caught_by in ("", PLAIN) else f"[{result.caught_by}] "
+        print(f"{result.pair.id:10}{cells}  {naive}   {by}{result.pair.wrong}")
     for result in mutants:
         if result.first is None:
             largest = max(found.largest for found in result.findings)
@@ -288,6 +342,7 @@ def _figures(mutants: list[Result], harmless: list[Result], correct: list[Findin
         "naive_decrease_false_alarms": sum(result.naive.decrease for result in harmless),
         "naive_rtol_caught": sum(result.naive.rtol for result in mutants),
         "naive_rtol_false_alarms": sum(result.naive.rtol for result in harmless),
+        "caught_plain": sum(result.caught_in(*DTYPES, route=PLAIN) for result in mutants),
         "caught_float64": sum(result.caught_in("float64") for result in mutants),
         "caught_float32": sum(result.caught_in("float32") for result in mutants),
         "kernel_trainings": len(correct),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from inspect import Parameter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from pytest_optcheck.schedules import Attach
     from pytest_optcheck.specs import Factory, OptimizerSpec
     from pytest_optcheck.workloads.base import Workload
+
+
+MATRIX_DIM = 2
+"""Dimensions from which on a tensor counts as a matrix for optimizers that treat those otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +45,11 @@ class Assembly:
         """Build the optimizer."""
         built = self.factory(params)
         optimizer, _ = schedules.split(built)
-        for group in optimizer.param_groups if self.settings else ():
-            group.update(self.settings)
-        if self.settings:
-            optimizer.defaults.update(self.settings)
+        settings = copy.deepcopy(dict(self.settings))  # an optimizer, or a scheduler, may write into them
+        for group in optimizer.param_groups if settings else ():
+            group.update(settings)
+        if settings:
+            optimizer.defaults.update(settings)
         return built
 
 
@@ -69,24 +75,42 @@ def assemble(spec: OptimizerSpec, route: str) -> Assembly | None:
         if settings is None:
             return None
         return Assembly(spec.with_settings(**settings).factory(), spec.schedules(), {})
-    settings = found.settings(_defaults(spec.factory()))
-    return None if settings is None else Assembly(spec.factory(), spec.schedules(), settings)
+    settings = found.settings(getattr(sample(spec), "defaults", {}))
+    if settings is None or settings.get("differentiable"):  # a constructor must know before it sees such tensors
+        return None
+    return Assembly(spec.factory(), spec.schedules(), settings)
 
 
-def _defaults(factory: Factory) -> Mapping[str, Any]:
-    """What a Python factory's optimizer keeps as defaults of its groups; nothing where it cannot be built to look."""
+def sample(spec: OptimizerSpec) -> Any:  # noqa: ANN401 - optimizers are what behaves like one
+    """The optimizer on one small matrix, to look at; None where it cannot be built so.
+
+    Raises:
+        OptcheckError: as `plain`.
+    """
+    factory = spec.factory()
     try:
-        optimizer, _ = schedules.split(factory([nn.Parameter(torch.zeros(2, 2))]))
-        return dict(optimizer.defaults)
+        return schedules.split(factory([nn.Parameter(torch.zeros(2, 2))]))[0]
     except Exception:  # noqa: BLE001 - foreign code; what it needs is found by trying elsewhere
-        return {}
+        return None
 
 
 def plan(workload: Workload, names: Sequence[str], needs: Needs) -> list[Group]:
     """The groups of the reference model over `names`; a single one where the optimizer needs that."""
     if needs.one_group or needs.first != "params":
-        return [Group(tuple(names), 0)]
-    return [Group(tuple(group), origin) for origin, group in enumerate(workload.groups(list(names)))]
+        groups = [Group(tuple(names), 0)]
+    else:
+        groups = [Group(tuple(group), origin) for origin, group in enumerate(workload.groups(list(names)))]
+    if not needs.flag:
+        return groups
+    shapes = workload.tensor_shapes
+    halves = [
+        Group(
+            tuple(name for name in group.names if (len(shapes[name]) >= MATRIX_DIM) is flagged), group.origin, flagged
+        )
+        for group in groups
+        for flagged in (True, False)
+    ]
+    return [half for half in halves if half.names]
 
 
 def build(factory: Factory, tensors: Mapping[str, Tensor], groups: Sequence[Group], needs: Needs) -> Any:  # noqa: ANN401 - optimizers are what behaves like one
@@ -103,21 +127,33 @@ def build(factory: Factory, tensors: Mapping[str, Tensor], groups: Sequence[Grou
         return factory(module)
     if needs.first == "named":
         return factory([(name, tensors[name]) for group in groups for name in group.names])
-    members = [[tensors[name] for name in group.names] for group in groups]
-    return factory(members[0] if len(members) == 1 else [{"params": tensors} for tensors in members])
+    if len(groups) == 1 and not needs.grouped and not needs.flag:
+        return factory([tensors[name] for name in groups[0].names])
+    return factory([parameter_group(group, tensors, needs) for group in groups])
+
+
+def parameter_group(group: Group, tensors: Mapping[str, Tensor], needs: Needs) -> dict[str, Any]:
+    """`group` as ``add_param_group`` takes it."""
+    flags = {needs.flag: group.flagged} if needs.flag else {}
+    return {"params": [tensors[name] for name in group.names], **flags}
+
+
+def first_argument(spec: OptimizerSpec) -> Literal["params", "module"]:
+    """What the constructor calls its first parameter: a module, or whatever else.
+
+    Raises:
+        OptcheckError: the spec cannot be built at all.
+    """
+    spec.factory()
+    name = spec.first_parameter() if isinstance(spec, TextSpec) else None
+    return "module" if name in ("model", "module") else "params"
 
 
 def _module(tensors: Mapping[str, Tensor]) -> nn.Module:
-    """A module whose parameters are `tensors`, a dot in a name opening a submodule."""
+    """A module whose ``named_parameters`` are `tensors`."""
     root = nn.Module()
-    for name, tensor in tensors.items():
-        *path, last = name.split(".")
-        module = root
-        for part in path:
-            if part not in dict(module.named_children()):
-                module.add_module(part, nn.Module())
-            module = module.get_submodule(part)
-        module.register_parameter(last, tensor if isinstance(tensor, nn.Parameter) else nn.Parameter(tensor))
+    for name, tensor in tensors.items():  # names may be those of methods, which register_parameter refuses
+        root._parameters[name] = tensor if isinstance(tensor, nn.Parameter) else nn.Parameter(tensor)  # noqa: SLF001
     return root
 
 

@@ -32,12 +32,14 @@ class Scope:
         routes: those that are measured.
         varied: whether variants are derived from the signature, and arguments that do nothing found.
         guarded: whether those variants get goldens of their own.
+        lean: whether recording makes as few trainings as will do: a library may have a hundred optimizers.
     """
 
     dtypes: tuple[Dtype, ...] = DTYPES
     routes: tuple[str, ...] = ()
     varied: bool = False
     guarded: bool = False
+    lean: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class Case:
         diverges: this training is declared to leave the finite numbers.
         route: one of `routes.NAMES`, or the plain one.
         scope: what its golden is recorded with.
+        discovered: the module in which the optimizer was found, if it was.
     """
 
     spec: OptimizerSpec
@@ -61,6 +64,7 @@ class Case:
     diverges: bool = False
     route: str = PLAIN
     scope: Scope = field(default_factory=Scope)
+    discovered: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,10 @@ class Result:
         golden: the new golden's JSON where one was recorded.
         effect: what the new golden changes, in one line.
         findings: what recording found: departing routes, broken laws, arguments that do nothing; a line each.
+        limits: what the optimizer needs or cannot do, in a few words each.
+        discovered: the module in which the optimizer was found, if it was.
+        refused: why a discovered optimizer cannot be recorded on this workload.
+        variant: it was recorded as a variant of another spec.
         skipped: why there is nothing to say: the optimizer does not accept this dtype.
     """
 
@@ -92,6 +100,10 @@ class Result:
     golden: str | None = None
     effect: str = ""
     findings: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ()
+    discovered: str = ""
+    refused: str = ""
+    variant: bool = False
     skipped: str = ""
 
     def as_dict(self) -> dict[str, Any]:
@@ -101,7 +113,8 @@ class Result:
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Result:
         """The inverse of `as_dict`."""
-        return cls(**{**plain, "verdict": judge.Verdict(**plain["verdict"]), "findings": tuple(plain["findings"])})
+        tuples = {name: tuple(plain[name]) for name in ("findings", "limits")}
+        return cls(**{**plain, **tuples, "verdict": judge.Verdict(**plain["verdict"])})
 
 
 def check(case: Case, settings: Settings) -> Result:
@@ -126,6 +139,13 @@ def check_routes(case: Case, settings: Settings) -> list[Result]:
     return [_check(replace(case, route=name), settings, golden, exists=True) for name in names]
 
 
+def refused(case: Case, settings: Settings, why: str) -> Result:
+    """The answer for a discovered optimizer that cannot be recorded."""
+    nothing = judge.Verdict("match")
+    shown = Result(case.spec.text, case.workload, DTYPES[0], settings.device, case.select, nothing)
+    return replace(shown, discovered=case.discovered, refused=why)
+
+
 def guarded_routes(golden: Golden | None, wanted: Sequence[str]) -> list[str]:
     """Those of `wanted` for which `golden` holds a curve to judge against."""
     if golden is None:
@@ -137,7 +157,8 @@ def guarded_routes(golden: Golden | None, wanted: Sequence[str]) -> list[str]:
 def update(case: Case, settings: Settings) -> list[Result]:
     """Check `case` in every dtype and on every route; record anew what has a verdict that is to be recorded.
 
-    Where only routes are to be recorded, the curves stay as they are.
+    Where only routes are to be recorded, the curves stay as they are. A golden is never recorded as a whole while it
+    has a verdict that is not to be recorded, unless that is a curve it lacks.
 
     Raises:
         OptcheckError: spec or workload cannot be used, or the golden cannot be recorded.
@@ -150,19 +171,31 @@ def update(case: Case, settings: Settings) -> list[Result]:
         if "stale" not in settings.update:
             raise
         golden = None  # and its file exists: stale
-    dtypes = case.scope.dtypes if golden is None else _accepted(golden, case.scope)
+    if golden is None:
+        dtypes = case.scope.dtypes
+    else:  # where routes alone are asked for, no curve is missing
+        dtypes = _accepted(golden, case.scope) if settings.dtypes else tuple(golden.curves)
     results = [_check(replace(case, dtype=dtype), settings, golden, exists=path.exists()) for dtype in dtypes]
-    worst = _worst(results)
-    if worst.verdict.kind in settings.update:
-        return _record(case, settings, golden, worst)
-    if golden is None or worst.verdict.kind != "match":
-        return [worst]
+    outside = [result for result in results if result.verdict.kind != "match"]
+    recorded, left = _sorted(outside, settings)
+    if recorded and all(result.verdict.kind == "missing" for result in left):
+        return _record(case, settings, golden, _worst(recorded))
+    if golden is None or outside:
+        return [_worst(left or outside)]
     held = guarded_routes(golden, case.scope.routes)
-    results = [_check(replace(case, dtype=None, route=name), settings, golden, exists=True) for name in held]
-    again = [result.route for result in results if result.verdict.kind in settings.update]
+    departed = [_check(replace(case, dtype=None, route=name), settings, golden, exists=True) for name in held]
+    recorded, left = _sorted([result for result in departed if result.verdict.kind != "match"], settings)
+    names = [result.route for result in recorded]
     if "missing" in settings.update:
-        again += [name for name in case.scope.routes if name not in golden.routes]
-    return _record_routes(case, settings, golden, again, _worst([worst, *results]))
+        names += [name for name in case.scope.routes if name not in golden.routes]
+    written = _record_routes(case, settings, golden, names, _worst([*results, *recorded]))
+    return [*written, *left] or [_worst(results)]
+
+
+def _sorted(results: Sequence[Result], settings: Settings) -> tuple[list[Result], list[Result]]:
+    """Those whose verdict is to be recorded, and the others."""
+    recorded = [result for result in results if result.verdict.kind in settings.update]
+    return recorded, [result for result in results if result not in recorded]
 
 
 def _worst(results: Sequence[Result]) -> Result:
@@ -177,9 +210,11 @@ def _check(case: Case, settings: Settings, golden: Golden | None, *, exists: boo
     result = Result(
         case.spec.text, case.workload, dtype, settings.device, case.select, judge.Verdict("match"), case.route
     )
+    result = replace(result, discovered=case.discovered)
     case.spec.factory()  # raises what the user has to know, before any training
     if golden is not None:
-        result = replace(result, resolution=golden.resolution, stochastic=golden.stochastic)
+        limits = tuple(_limits(golden))
+        result = replace(result, resolution=golden.resolution, stochastic=golden.stochastic, limits=limits)
         if dtype not in _accepted(golden, case.scope):
             return replace(result, skipped=f"{case.spec.text} accepts {', '.join(golden.curves)} only")
     early = judge.precheck(golden, exists=exists, digest=workload.digest, dtype=dtype, route=case.route)
@@ -209,9 +244,10 @@ def _run(case: Case, settings: Settings, golden: Golden, dtype: Dtype, workload:
     if not (watch and case.route == PLAIN) or golden.stochastic or run.failure is not None:
         return run
     again = train(build, workload, replace(conditions, watch=False))
+    spent = {name: getattr(run, name) + getattr(again, name) for name in ("step_s", "model_s", "train_s")}
     if (again.losses, again.norms) == (run.losses, run.norms):
-        return run
-    return replace(run, broken={**run.broken, "repeats": "two runs of the same code differ"})
+        return replace(run, **spent)
+    return replace(run, **spent, broken={**run.broken, "repeats": "two runs of the same code differ"})
 
 
 def _accepted(golden: Golden, scope: Scope) -> tuple[Dtype, ...]:
@@ -221,14 +257,23 @@ def _accepted(golden: Golden, scope: Scope) -> tuple[Dtype, ...]:
 
 
 def _record(case: Case, settings: Settings, old: Golden | None, worst: Result) -> list[Result]:
-    """The golden as a whole, then the variants its signature yields, as far as they have none yet."""
+    """The golden as a whole, then the variants its signature yields, as far as they have none yet.
+
+    What the old golden guarded the new one guards too, though less was asked for.
+    """
     from msgspec import structs
 
     from pytest_optcheck.recorder import record
     from pytest_optcheck.training import Conditions
 
     workload: Workload = workloads.load(settings.known[case.workload])
+    if old is not None:
+        held = [name for name in old.routes if name not in case.scope.routes]
+        dtypes = tuple(dtype for dtype in DTYPES if dtype in case.scope.dtypes or dtype in old.curves)
+        case = replace(case, scope=replace(case.scope, dtypes=dtypes, routes=(*case.scope.routes, *held)))
     new = record(_recording(case, settings, case.scope.routes))
+    if old is not None:
+        new = structs.replace(new, variants=old.variants, dead=old.dead)
     variants: tuple[TextSpec, ...] = ()
     if case.scope.varied and isinstance(case.spec, TextSpec):
         from pytest_optcheck.variants import derive
@@ -242,6 +287,7 @@ def _record(case: Case, settings: Settings, old: Golden | None, worst: Result) -
         golden=goldens.encode(new),
         effect=effect(old, new, worst.verdict),
         findings=tuple(findings(new)),
+        limits=tuple(_limits(new)),
         resolution=new.resolution,
         stochastic=new.stochastic,
     )
@@ -250,14 +296,15 @@ def _record(case: Case, settings: Settings, old: Golden | None, worst: Result) -
 
 def _record_variants(case: Case, settings: Settings, variants: Sequence[TextSpec]) -> Iterator[Result]:
     store = goldens.Goldens(settings.curves)
+    configured = {target.spec.text for target in settings.targets}
     for spec in variants:
-        if store.path(spec.text, case.workload).exists():
+        if spec.text in configured or store.path(spec.text, case.workload).exists():
             continue  # it is an item of its own
         variant = replace(case, spec=spec, scope=settings.variant_scope)
         missing = Result(
             spec.text, case.workload, DTYPES[0], settings.device, case.select, judge.Verdict("missing", "no golden")
         )
-        yield from _record(variant, settings, None, missing)
+        yield from (replace(result, variant=True) for result in _record(variant, settings, None, missing))
 
 
 def _record_routes(case: Case, settings: Settings, golden: Golden, names: Sequence[str], worst: Result) -> list[Result]:
@@ -266,7 +313,7 @@ def _record_routes(case: Case, settings: Settings, golden: Golden, names: Sequen
 
     new = with_routes(_recording(case, settings, tuple(names)), golden) if names else golden
     if new == golden:
-        return [worst]
+        return []
     told = f"routes measured: {' '.join(name for name in names if name in new.routes)}"
     return [replace(worst, golden=goldens.encode(new), effect=told, findings=tuple(findings(new)))]
 
@@ -282,6 +329,7 @@ def _recording(case: Case, settings: Settings, names: tuple[str, ...]) -> Record
         diverges=case.diverges or case.spec.text in settings.diverging,
         dtypes=case.scope.dtypes,
         routes=names,
+        lean=case.scope.lean,
     )
 
 
@@ -327,6 +375,10 @@ def _limits(golden: Golden) -> Sequence[str]:
         "takes named parameters": needs.first == "named",
         "takes the module": needs.first == "module",
         "needs differentiable gradients": needs.create_graph,
+        "needs gradients before step(closure)": needs.primed or needs.evaluated,
+        f"needs {needs.flag} in every group": bool(needs.flag),
+        "needs a process group": needs.process_group,
+        f"slow: {needs.steps} updates only": bool(needs.steps),
         f"refuses and leaves frozen: {' '.join(needs.frozen)}": bool(needs.frozen),
         "does not repeat itself (stochastic)": golden.stochastic,
         f"accepts no {DTYPES[0]}": DTYPES[0] not in golden.curves,

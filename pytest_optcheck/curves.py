@@ -38,12 +38,18 @@ HORIZON = 1e-3
 """The envelope above which a curve no longer tells implementations apart (its step is the horizon)."""
 
 
-class Needs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Needs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What an optimizer turned out to need; found by trying when a golden is recorded, and kept in it.
 
     Attributes:
         first: what the constructor takes first: parameters, (name, parameter) pairs, or the module.
         closure: ``step`` must be given a closure.
+        primed: the gradients must be there already when ``step`` is given that closure.
+        evaluated: the gradients must be there already, and ``step`` is given a closure that only returns the loss.
+        grouped: parameters must come in groups, even if there is only one.
+        flag: a key that every parameter group must have, True for tensors of two and more dimensions.
+        process_group: a process group must be initialised, if only of this process.
+        steps: updates to make, where the workload's would take too long; 0 for all of them.
         create_graph: gradients must be differentiable (second-order rules).
         sparse: gradients must be sparse.
         one_group: it refuses more than one parameter group.
@@ -52,6 +58,12 @@ class Needs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     first: Literal["params", "named", "module"] = "params"
     closure: bool = False
+    primed: bool = False
+    evaluated: bool = False
+    grouped: bool = False
+    flag: str = ""
+    process_group: bool = False
+    steps: int = 0
     create_graph: bool = False
     sparse: bool = False
     one_group: bool = False
@@ -131,9 +143,9 @@ def restart_update(steps: int) -> int:
 
 
 def route_steps(steps: int) -> tuple[int, ...]:
-    """Steps at which a route's own curve keeps the loss: the start, those of the norms, and those about the restart."""
+    """Of `curve_steps` those that a route's own curve keeps: the start, those of the norms, and about the restart."""
     restart = restart_update(steps)
-    return tuple(sorted({0, *norm_steps(steps), *(s for s in (restart, restart + 1) if s <= steps)}))
+    return tuple(sorted({0, restart, restart + 1, *norm_steps(steps)} & set(curve_steps(steps))))
 
 
 def deviation(value: float, reference: float, largest: float) -> float:

@@ -182,22 +182,7 @@ class Goldens:
             OptcheckError: the directory or the file cannot be written.
         """
         path = self.path(golden.spec, golden.workload.name)
-        text = encode(golden)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-            temporary = Path(name)
-            try:
-                with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor has no path
-                    file.write(text)
-                    file.flush()
-                    os.fsync(descriptor)
-                temporary.chmod(0o644)  # a temporary file is private to its user; a golden is not
-                temporary.replace(path)
-            finally:
-                temporary.unlink(missing_ok=True)
-        except OSError as error:
-            raise OptcheckError(f"{path}: cannot be written ({one_line(error)})") from error
+        write_whole(path, encode(golden))
         return path
 
     def check_writable(self) -> None:
@@ -215,10 +200,33 @@ class Goldens:
                 f"curve directory {self.root} cannot be written ({one_line(error)}); "
                 "choose another with --optcheck-curves or the ini setting optcheck_curves"
             ) from error
-        for left in self.root.glob("*/.*.tmp"):
+        for left in self.root.glob("**/.*.tmp"):
             with contextlib.suppress(FileNotFoundError):
                 if time.time() - left.stat().st_mtime > ABANDONED_S:
                     left.unlink()
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file whole or not at all; a reader sees the old one or the new one.
+
+    Raises:
+        OptcheckError: the directory or the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
+        temporary = Path(name)
+        try:
+            with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor has no path
+                file.write(text)
+                file.flush()
+                os.fsync(descriptor)
+            temporary.chmod(0o644)  # a temporary file is private to its user; a golden is not
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise OptcheckError(f"{path}: cannot be written ({one_line(error)})") from error
 
 
 _MEND = "re-record it with --optcheck-update, or restore the file"

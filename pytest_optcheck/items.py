@@ -71,6 +71,24 @@ class CaseItem(_FilelessItem):
             run_case(self, self.case, self.settings)
 
 
+class LeftOutItem(_FilelessItem):
+    """A class of a discovered module that cannot even be tried, for the roster."""
+
+    result: Result
+
+    @classmethod
+    def make(cls, parent: pytest.Collector, name: str, result: Result) -> LeftOutItem:
+        """An item under `parent` that reports `result`."""
+        item: LeftOutItem = cls.from_parent(parent, name=name)
+        item.result = result
+        item.add_marker("optcheck")
+        return item
+
+    def runtest(self) -> None:
+        """Report."""
+        self.stash[RESULTS] = [self.result]
+
+
 class ComplaintItem(_FilelessItem):
     """A usage error that arose on an xdist worker; its name is the message."""
 
@@ -136,7 +154,7 @@ def run_case(item: pytest.Item, case: Case, settings: Settings) -> None:
         OptcheckError: spec, workload or golden cannot be used.
     """
     if settings.update:
-        results = checking.update(case, settings)
+        results = _update(case, settings)
     elif case.dtype is None and case.route == PLAIN:
         results = checking.check_routes(case, settings)
     else:
@@ -154,6 +172,16 @@ def run_case(item: pytest.Item, case: Case, settings: Settings) -> None:
     failing = [message.failure(result) for result in bad if result.verdict.kind not in settings.allow]
     if failing:
         pytest.fail("\n\n".join(failing), pytrace=False)
+
+
+def _update(case: Case, settings: Settings) -> list[Result]:
+    """Update `case`; that a discovered optimizer cannot be recorded is an answer, not a failure."""
+    try:
+        return checking.update(case, settings)
+    except OptcheckError as error:
+        if not case.discovered:
+            raise
+        return [checking.refused(case, settings, str(error))]
 
 
 def _properties(result: Result) -> list[tuple[str, object]]:

@@ -33,10 +33,12 @@ class Snapshot:
     Attributes:
         values: of every tensor the optimizer holds, by name.
         gradients: of those that have one.
+        settings: of each parameter group.
     """
 
     values: Mapping[str, Tensor]
     gradients: Mapping[str, Tensor]
+    settings: list[dict[str, Any]]
 
 
 class Law:
@@ -121,26 +123,32 @@ class ParametersMove(Law):
 
 
 class StateMoves(Law):
-    """A state tensor of the parameter's shape moves while gradients are not zero."""
+    """A state tensor of the parameter's shape moves while gradients do; constant ones may well leave it alone."""
 
     name = "state_moves"
 
     def __init__(self) -> None:
         """Nothing has been seen yet."""
         self.first: dict[tuple[str, str], Tensor] = {}
+        self.gradients: Mapping[str, Tensor] = {}
+        self.varied: set[str] = set()
 
     def update(self, training: Training, before: Snapshot) -> None:
-        """Keep the first value of each state tensor."""
+        """Keep the first value of each state tensor, and whose gradients change."""
         if not self.first:
-            for name, key, tensor in _states(training):
-                if name in before.gradients and _any(before.gradients[name]):
+            self.gradients = {name: gradient for name, gradient in before.gradients.items() if _any(gradient)}
+            for name, key, tensor in states(training):
+                if name in self.gradients:
                     self.first[name, key] = tensor.clone()
+        for name, gradient in self.gradients.items():
+            if name in before.gradients and not _equal(before.gradients[name], gradient):
+                self.varied.add(name)
 
     def end(self, training: Training) -> str | None:
         """Whatever is what it was."""
-        for name, key, tensor in _states(training):
+        for name, key, tensor in states(training):
             first = self.first.get((name, key))
-            if first is not None and _equal(tensor, first):
+            if first is not None and name in self.varied and _equal(tensor, first):
                 return f"state {key} of {name} is at the end what it was after the first update"
         return None
 
@@ -169,10 +177,8 @@ class SettingsKept(Law):
     name = "settings_kept"
 
     def update(self, training: Training, before: Snapshot) -> str | None:
-        """Compare with the settings before the first update."""
-        del before
-        found = settings(training.optimizer, scheduled=bool(training.schedules.schedulers))
-        for index, (kept, now) in enumerate(zip(training.initial_settings, found, strict=False)):
+        """Compare with the settings before the update."""
+        for index, (kept, now) in enumerate(zip(before.settings, _settings(training), strict=False)):
             for key, value in kept.items():
                 if key in now and now[key] != value:
                     return f"group {index} has {key}={now[key]!r} after update {training.updates}, had {value!r}"
@@ -215,10 +221,12 @@ WATCHED: tuple[type[Law], ...] = (
 
 OF_ROUTES: Mapping[str, str] = {
     "closure_once": "step calls the closure once (route closure)",
+    "history_kept": "a step that is said to be differentiable is (route differentiable)",
     "inf_step_skipped": "a step whose gradients are not finite moves nothing (route scaled)",
     "loaded_dict_untouched": "load_state_dict leaves the dict it is given as it is (routes that resume)",
     "state_kept": "keys, shapes, dtypes and devices of the state survive a load (route resume)",
     "weights_only": "a state dict can be loaded with weights_only=True (routes that resume)",
+    "switch_exact": "eval() and train() leave every parameter bit for bit as it was (optimizers that have both)",
     "repeats": "two runs are equal, bit for bit (route plain)",
 }
 """Laws that a route, or whoever runs one twice, checks itself."""
@@ -245,7 +253,8 @@ class Laws:
         if training.updates + 1 not in self._updates:
             return None
         gradients = {name: p.grad.detach().clone() for name, p in training.tensors.items() if p.grad is not None}
-        return Snapshot({name: p.detach().clone() for name, p in training.tensors.items()}, gradients)
+        values = {name: p.detach().clone() for name, p in training.tensors.items()}
+        return Snapshot(values, gradients, _settings(training))
 
     def after(self, training: Training, before: Snapshot) -> None:
         """Look at the update that was made."""
@@ -262,21 +271,19 @@ class Laws:
             self.breaks(law.name, how)
 
 
-def settings(optimizer: Any, *, scheduled: bool) -> list[dict[str, Any]]:  # noqa: ANN401 - see Training
-    """Plain copies of the settings of each group that may not change; a scheduler may change lr, betas and momentum."""
-    return [_settings(group, scheduled=scheduled) for group in getattr(optimizer, "param_groups", ())]
+def _settings(training: Training) -> list[dict[str, Any]]:
+    """Plain copies of the settings of each group that a step may not change."""
+    return [
+        {
+            name: float(value) if isinstance(value, Tensor) and value.numel() == 1 else value
+            for name, value in group.items()
+            if name in SETTINGS
+        }
+        for group in getattr(training.optimizer, "param_groups", ())
+    ]
 
 
-def _settings(group: dict[str, Any], *, scheduled: bool) -> dict[str, Any]:
-    names = ("eps", "weight_decay") if scheduled else SETTINGS
-    found = {name: group[name] for name in names if name in group}
-    return {
-        name: float(value) if isinstance(value, Tensor) and value.numel() == 1 else value
-        for name, value in found.items()
-    }
-
-
-def _states(training: Training) -> list[tuple[str, str, Tensor]]:
+def states(training: Training) -> list[tuple[str, str, Tensor]]:
     """(tensor name, state key, state tensor) of every state tensor that has its parameter's shape."""
     state = getattr(training.optimizer, "state", {})
     return [

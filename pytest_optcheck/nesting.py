@@ -6,6 +6,7 @@ optimizer, built on the parameters; everywhere else such a text stands for the c
 
 from __future__ import annotations
 
+import copy
 import inspect
 import re
 from functools import partial
@@ -15,7 +16,7 @@ from pytest_optcheck import calls
 from pytest_optcheck.errors import OptcheckError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from pytest_optcheck.specs import Factory, TextSpec
 
@@ -42,7 +43,12 @@ def bind(subject: str, name: str, target: Callable[..., Any], keywords: Mapping[
         inner = _spec(subject, rest.pop(first)).factory()
     calls.check(subject, name, target, rest)
     bound = {keyword: _class(subject, value) if names_optimizer(value) else value for keyword, value in rest.items()}
-    return lambda params: target(params if inner is None else inner(params), **bound)
+
+    def build(params: Iterable[Any]) -> Any:  # noqa: ANN401 - optimizers are what behaves like one
+        own = copy.deepcopy(bound)  # an optimizer, or a scheduler, may write into them
+        return target(params if inner is None else inner(params), **own)
+
+    return build
 
 
 def names_optimizer(value: object) -> bool:

@@ -45,6 +45,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="check this optimizer only, as module:Class(kw=literal); may be repeated (ini: optcheck_optimizers)",
     )
     add(
+        "--optcheck-discover",
+        action="append",
+        metavar="MODULE",
+        help="check every optimizer of this module; may be repeated (ini: optcheck_discover, and optcheck_arguments "
+        "for constructors that need more than parameters)",
+    )
+    add(
         "--optcheck-workload",
         action="append",
         metavar="NAME",
@@ -68,6 +75,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     ini = parser.addini
     ini("optcheck_optimizers", "optimizers to check: SPEC, or SPEC @ workload, workload", "linelist")
+    ini("optcheck_discover", "modules whose optimizers are all checked", "args")
+    ini("optcheck_arguments", "discovered optimizers with the arguments they need, one SPEC a line", "linelist")
     ini("optcheck_workloads", "reference models where a line names none (default: all)", "args")
     ini("optcheck_routes", "routes to check (default: those of the profile)", "args")
     ini("optcheck_profile", "quick, default or full", "string", default="default")

@@ -8,11 +8,10 @@ import platform
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-import torch
 from msgspec import structs
 
-from pytest_optcheck import environment, judge, needs, routes, schedules
-from pytest_optcheck.building import assemble, plain
+from pytest_optcheck import environment, judge, needs, routes
+from pytest_optcheck.building import assemble, plain, sample
 from pytest_optcheck.curves import BLIND, DTYPES, HORIZON, PLAIN, curve_steps, deviation, route_steps
 from pytest_optcheck.errors import OptcheckError
 from pytest_optcheck.goldens import SCHEMA, Curve, Departure, Golden, Point, Recorded, WorkloadId
@@ -68,6 +67,7 @@ class Recording:
         diverges: the user declares that this training leaves the finite numbers.
         dtypes: the dtypes to keep a curve in, as far as the optimizer accepts them.
         routes: the routes to measure, as far as they exist for it.
+        lean: half as many jittered runs, except for the first curve on the first reference model.
     """
 
     spec: OptimizerSpec
@@ -77,6 +77,12 @@ class Recording:
     diverges: bool = False
     dtypes: tuple[Dtype, ...] = DTYPES
     routes: tuple[str, ...] = ()
+    lean: bool = False
+
+    def draws(self, dtype: Dtype) -> tuple[int, int]:
+        """Jittered runs of one ulp, and of the storm."""
+        halved = self.lean and (dtype != DTYPES[0] or len(self.dtypes) == 1)
+        return (ROUTE_DRAWS, ROUTE_STORM_DRAWS) if halved else (DRAWS, STORM_DRAWS)
 
 
 def record(what: Recording) -> Golden:
@@ -97,7 +103,7 @@ def record(what: Recording) -> Golden:
         runs[dtype] = _reference(what, build, conditions)
         again = train(build, what.workload, replace(conditions, watch=False))
         stochastic |= not same(runs[dtype], again)
-        curves[dtype] = _curve(what, build, conditions, runs[dtype], (DRAWS, STORM_DRAWS))
+        curves[dtype] = _curve(what, build, conditions, runs[dtype], what.draws(dtype))
     reference = runs[dtypes[0]]
     golden = Golden(
         schema=SCHEMA,
@@ -167,7 +173,9 @@ def _measured(
     deviation = max(
         d if d is not None else math.inf for _, _, d in judge.deviations(run, golden.curves[conditions.dtype])
     )
-    curve = _thinned(_curve(what, build, conditions, run, (ROUTE_DRAWS, ROUTE_STORM_DRAWS)), what.workload.steps)
+    curve = _thinned(
+        _curve(what, build, conditions, run, (ROUTE_DRAWS, ROUTE_STORM_DRAWS)), conditions.updates(what.workload)
+    )
     return Departure(_rounded_up(deviation) if math.isfinite(deviation) else None, curve)
 
 
@@ -183,8 +191,8 @@ def _optional(what: Recording, build: Factory, conditions: Conditions) -> tuple[
     """What a state dict may lack without harm: each key is left out in a short training of its own."""
     short = replace(conditions, steps=OLDER_STEPS, watch=False)
     expected = train(build, what.workload, short)
-    optimizer, _ = schedules.split(build([torch.nn.Parameter(torch.zeros(2, 2))]))
-    flags = [key for key, value in optimizer.param_groups[0].items() if value is None or value is False]
+    groups = getattr(sample(what.spec), "param_groups", [{}])
+    flags = [key for key, value in groups[0].items() if value is None or value is False]
     harmless = []
     for key in ("step", *flags):
         run = train(build, what.workload, replace(short, optional=(key,)))
@@ -217,7 +225,7 @@ def _curve(what: Recording, build: Factory, conditions: Conditions, reference: R
         for ulps, count in zip((1.0, STORM_ULPS), draws, strict=True)
     )
     finite = [loss for loss in reference.losses if math.isfinite(loss)]
-    kept = [step for step in curve_steps(what.workload.steps) if step < len(finite)]
+    kept = [step for step in curve_steps(conditions.updates(what.workload)) if step < len(finite)]
     losses = _points(
         dict(enumerate(finite)),
         [[dict(enumerate(run.losses)) for run in runs] for runs in (calm, storm)],

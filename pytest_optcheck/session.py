@@ -16,10 +16,12 @@ from pytest_optcheck.checking import Result
 from pytest_optcheck.errors import OptcheckError
 from pytest_optcheck.goldens import Goldens, decode
 from pytest_optcheck.report import terminal
+from pytest_optcheck.roster import Rosters
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pytest_optcheck.roster import Roster
     from pytest_optcheck.settings import Settings
 
 
@@ -32,6 +34,8 @@ class Session:
         self.store = Goldens(settings.curves)
         self.results: list[Result] = []
         self.problems: list[str] = []
+        self.rosters = Rosters(settings.curves)
+        self.entered: dict[str, Roster] = {}
         self.written: dict[tuple[str, str], str] = {}
         self.started = time.perf_counter()
 
@@ -39,7 +43,8 @@ class Session:
         """What is about to be checked, and where."""
         settings = self.settings
         doing = "updating" if settings.update else "checking"
-        what = f"{len(settings.targets)} configured optimizers on {settings.device}"
+        what = f"{len(settings.targets)} configured optimizers"
+        what += "".join(f", those of {module}" for module in settings.discover) + f" on {settings.device}"
         return f"optcheck: {doing} {what}, goldens in {settings.curves}"
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -49,9 +54,13 @@ class Session:
             self.results.append(result)
             if result.golden:
                 self._write(result, report.nodeid)
+            if result.discovered and self.settings.update:
+                self._enter(result)
 
     def _write(self, result: Result, nodeid: str) -> None:
         key = (result.spec, result.workload)
+        if key in self.written and result.variant:
+            return  # of two specs; either will do
         if key in self.written:
             self.problems.append(
                 f"{self.written[key]} and {nodeid} both record {result.spec} on {result.workload}; "
@@ -63,6 +72,19 @@ class Session:
             golden = decode(result.golden or "", self.store.path(*key))
             if golden is not None:
                 self.store.save(golden)
+        except OptcheckError as error:
+            self.problems.append(str(error))
+
+    def _enter(self, result: Result) -> None:
+        """Keep in the roster of its module what became of a discovered optimizer."""
+        try:
+            roster = self.rosters.load(result.discovered)
+            if result.refused:
+                roster = roster.with_refused(result.spec, result.workload, result.refused)
+            elif result.golden or result.verdict.kind == "match":
+                roster = roster.with_recorded(result.spec, result.workload, result.limits)
+            self.rosters.save(roster)
+            self.entered[result.discovered] = roster
         except OptcheckError as error:
             self.problems.append(str(error))
 
@@ -78,7 +100,10 @@ class Session:
         terminalreporter.section("optcheck")
         elapsed_s = time.perf_counter() - self.started
         verbose = terminalreporter.verbosity > 0
-        for line in [*self.problems, *terminal.section(self.results, verbose=verbose, elapsed_s=elapsed_s)]:
+        tables = [line for roster in self.entered.values() for line in roster.table()]
+        answered = [result for result in self.results if not result.refused]
+        lines = terminal.section(answered, verbose=verbose, elapsed_s=elapsed_s)
+        for line in [*self.problems, *tables, *lines]:
             terminalreporter.line(line)
 
     @pytest.hookimpl(optionalhook=True)

@@ -47,12 +47,15 @@ class Target:
     Attributes:
         spec: the optimizer.
         workloads: names, as the user wrote them.
-        discovered: found in a module, not configured by name.
+        discovered: the module it was found in; empty where it is configured by name.
+        among: the models it is checked on where no option narrows them; what is recorded on one of them must not
+            depend on which were asked for.
     """
 
     spec: TextSpec
     workloads: tuple[str, ...]
-    discovered: bool = False
+    discovered: str = ""
+    among: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,7 @@ class Settings:
         targets: the configured optimizers, in the order they were written.
         known: every reference model by name, as ``module:Class``.
         workloads: names of those that are used where nothing else is said.
+        usual: the same, had no option narrowed it.
         only: names given by option, to which everything is narrowed; empty for no narrowing.
         device: a torch device, as text.
         curves: directory of the goldens.
@@ -74,6 +78,9 @@ class Settings:
         profile: one of `PROFILES`.
         routes: routes, or dtypes of the plain one, to which everything is narrowed; empty for no narrowing.
         variants: ``auto``, ``none``, or settings as text, each of which makes a variant.
+        discover: modules whose optimizers are all checked.
+        discovered_on: the reference models they are checked on.
+        arguments: lines that complete the constructor calls of discovered optimizers.
     """
 
     targets: tuple[Target, ...]
@@ -90,6 +97,10 @@ class Settings:
     profile: str = "default"
     routes: tuple[str, ...] = ()
     variants: tuple[str, ...] = ("auto",)
+    discover: tuple[str, ...] = ()
+    discovered_on: tuple[str, ...] = BENCH
+    arguments: tuple[str, ...] = ()
+    usual: tuple[str, ...] = ()
 
     @classmethod
     def from_pytest_config(cls, config: pytest.Config) -> Settings:
@@ -101,13 +112,14 @@ class Settings:
         option = config.option
         known = _known_workloads(config)
         only = known_names(option.optcheck_workload or (), known)
-        default = known_names(only or config.getini("optcheck_workloads") or known, known)
+        usual = known_names(config.getini("optcheck_workloads") or known, known)
+        default = only or usual
         lines = [*config.getini("optcheck_optimizers"), *_hooked_specs(config)]
-        configured = [_target(line, default, known) for line in lines]
+        configured = [_target(line, default, usual, known) for line in lines]
         worker_device = getattr(config, "workerinput", {}).get("optcheck_device")
         curves = option.optcheck_curves
         profile = _profile(option.optcheck_profile or config.getini("optcheck_profile"))
-        targets = _chosen_targets(option.optcheck_optimizer or (), configured, only, default)
+        targets = _chosen_targets(option.optcheck_optimizer or (), configured, only, default, usual)
         settings = cls(
             targets=tuple(map(_quick, targets)) if profile == "quick" and not only else targets,
             known=known,
@@ -123,6 +135,10 @@ class Settings:
             profile=profile,
             routes=_routes(option.optcheck_route or config.getini("optcheck_routes")),
             variants=_variants(config.getini("optcheck_variants")),
+            discover=() if option.optcheck_optimizer and not option.optcheck_discover else _modules(config),
+            discovered_on=known_names(only or config.getini("optcheck_workloads") or BENCH, known),
+            arguments=tuple(parse(line).text for line in config.getini("optcheck_arguments")),
+            usual=usual,
         )
         if settings.update and worker_device is None:
             settings.check_may_record(force=option.optcheck_force)
@@ -146,11 +162,15 @@ class Settings:
 
     def scope(self, target: Target, workload: str) -> Scope:
         """What the golden of a target is recorded with."""
-        bench = min(target.workloads, key=list(self.known).index)
+        among = target.among or target.workloads
+        bench = min(among, key=list(self.known).index)
         varied = workload == bench and not target.spec.schedulers and self.variants != ("none",) and not self.routes
-        return Scope(
-            self.dtypes or DTYPES, self.routes_on(workload, target.workloads), varied, varied and not target.discovered
-        )
+        names = self.routes_on(workload, among)
+        if not target.discovered or self.profile == "full":
+            return Scope(self.dtypes or DTYPES, names, varied, guarded=varied and not target.discovered)
+        names = tuple(name for name in names if name not in routes.OWN_CURVE)
+        dtypes = DTYPES if workload == bench else DTYPES[:1]
+        return Scope(tuple(d for d in dtypes if d in self.dtypes) or dtypes, names, varied, lean=True)
 
     @property
     def variant_scope(self) -> Scope:
@@ -213,16 +233,21 @@ def known_names(asked: Iterable[str], known: Mapping[str, str]) -> tuple[str, ..
     return names
 
 
-def _target(line: str, default: tuple[str, ...], known: Mapping[str, str]) -> Target:
+def _target(line: str, default: tuple[str, ...], usual: tuple[str, ...], known: Mapping[str, str]) -> Target:
     """``SPEC`` or ``SPEC @ workload, workload``."""
     written = re.fullmatch(r"(.*\S)\s+@\s+([\w\s,]+)", line.strip())
     if written is None:
-        return Target(parse(line), default)
-    return Target(parse(written[1]), known_names(written[2].replace(",", " ").split(), known))
+        return Target(parse(line), default, among=usual)
+    names = known_names(written[2].replace(",", " ").split(), known)
+    return Target(parse(written[1]), names, among=names)
 
 
 def _chosen_targets(
-    asked: Sequence[str], configured: Sequence[Target], only: tuple[str, ...], default: tuple[str, ...]
+    asked: Sequence[str],
+    configured: Sequence[Target],
+    only: tuple[str, ...],
+    default: tuple[str, ...],
+    usual: tuple[str, ...],
 ) -> tuple[Target, ...]:
     """The targets that ``--optcheck-optimizer`` and ``--optcheck-workload`` leave, one for each spec."""
     by_text: dict[str, Target] = {}
@@ -231,13 +256,11 @@ def _chosen_targets(
             raise OptcheckError(f"optimizer {target.spec.text} is configured twice; give all its workloads after one @")
         by_text[target.spec.text] = target
     if asked:
-        specs = [parse(text) for text in asked]
-        return tuple(
-            Target(spec, only or (by_text[spec.text].workloads if spec.text in by_text else default))
-            for spec in dict.fromkeys(specs)
-        )
+        specs = dict.fromkeys(parse(text) for text in asked)
+        found = [by_text.get(spec.text, Target(spec, default, among=usual)) for spec in specs]
+        return tuple(replace(target, workloads=only or target.workloads) for target in found)
     if only:
-        narrowed = (Target(t.spec, tuple(n for n in t.workloads if n in only)) for t in configured)
+        narrowed = (replace(t, workloads=tuple(n for n in t.workloads if n in only)) for t in configured)
         return tuple(target for target in narrowed if target.workloads)
     return tuple(configured)
 
@@ -264,10 +287,20 @@ def _variants(lines: Sequence[str]) -> tuple[str, ...]:
     return listed or tuple(lines[:1]) or ("auto",)
 
 
+def _modules(config: pytest.Config) -> tuple[str, ...]:
+    """Modules to be searched for optimizers."""
+    named = tuple(dict.fromkeys(config.option.optcheck_discover or config.getini("optcheck_discover")))
+    for name in named:
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise OptcheckError(f"optcheck_discover: {name!r} is no module name; expected one as torch.optim")
+    return named
+
+
 def _quick(target: Target) -> Target:
     """On the two models of the profile ``quick``, or on the first of its own where it has none of them."""
     kept = tuple(name for name in target.workloads if name in BENCH)
-    return replace(target, workloads=kept or target.workloads[:1])
+    kept = kept or target.workloads[:1]
+    return replace(target, workloads=kept, among=kept)
 
 
 def _verdicts(names: Iterable[str]) -> frozenset[str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pytest_optcheck import calls
+from pytest_optcheck import calls, nesting
 from pytest_optcheck.errors import OptcheckError
 from pytest_optcheck.schedules import Attach, SchedulerSpec, attach, read
 
@@ -82,10 +82,7 @@ class TextSpec:
             OptcheckError: the module does not import, the name is not there or not callable, or its
                 signature does not take the keywords.
         """
-        target = self._target()
-        keywords = dict(self.keywords)
-        calls.check(self._subject, self.name, target, keywords)
-        return lambda params: target(params, **keywords)
+        return nesting.bind(self._subject, self.name, self._target(), dict(self.keywords))
 
     def schedules(self) -> Attach:
         """Import the schedulers and bind their keywords; what is returned builds them for an optimizer.
@@ -108,6 +105,14 @@ class TextSpec:
             OptcheckError: the target is not there.
         """
         return calls.keyword_defaults(self._target())
+
+    def first_parameter(self) -> str | None:
+        """What the target calls its first parameter, which takes what is to be trained; None without a signature.
+
+        Raises:
+            OptcheckError: the target is not there.
+        """
+        return nesting.first_parameter(self._target())
 
     @property
     def _subject(self) -> str:

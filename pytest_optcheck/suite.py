@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
 from pytest_optcheck import routes
-from pytest_optcheck.checking import Case, Scope, guarded_routes
+from pytest_optcheck.checking import Case, Scope, guarded_routes, refused
 from pytest_optcheck.curves import DTYPES, PLAIN
+from pytest_optcheck.discovery import optimizers
 from pytest_optcheck.errors import OptcheckError
 from pytest_optcheck.goldens import Goldens
-from pytest_optcheck.items import RESULTS, CaseItem, ComplaintItem, Parameter
+from pytest_optcheck.items import RESULTS, CaseItem, ComplaintItem, LeftOutItem, Parameter
 from pytest_optcheck.marks import is_marked
-from pytest_optcheck.settings import known_names
-from pytest_optcheck.specs import parse
+from pytest_optcheck.roster import Rosters
+from pytest_optcheck.settings import Target, known_names
+from pytest_optcheck.specs import FactorySpec, parse
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Sequence
 
     from pytest_optcheck.curves import Dtype
     from pytest_optcheck.goldens import Golden
@@ -77,7 +80,7 @@ class Suite:
             if self.settings.only and workload not in self.settings.only:
                 continue
             diverges = bool(keywords.get("diverges", False))
-            names = self._routes(keywords, workload, workloads)
+            names = self._routes(keywords, workload, keywords.get("workloads", self.settings.usual))
             scope = Scope(self.settings.dtypes or DTYPES, names)
             for dtype in self._dtypes(scope):
                 yield Parameter(workload, dtype, scope, diverges)
@@ -120,7 +123,7 @@ class Suite:
         self, session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
     ) -> None:
         """Drop what is neither a case nor marked; the zero-code items come first."""
-        cases = [item for item in items if isinstance(item, CaseItem)]
+        cases = [item for item in items if isinstance(item, (CaseItem, LeftOutItem))]
         marked = [item for item in items if item not in set(cases) and self._runs(item)]
         kept = {*cases, *marked}
         others = [item for item in items if item not in kept]
@@ -137,21 +140,47 @@ class Suite:
         return is_marked(item) and not left_out
 
     def items(self, parent: SuiteNode) -> Iterator[pytest.Item]:
-        """Zero-code items under `parent`, costly workloads first, so that parallel workers end together."""
-        for case in self._cases():
+        """Zero-code items under `parent`."""
+        targets: list[Target] = []
+        for module in self.settings.discover:
+            try:
+                found = optimizers(module, self.settings.arguments)
+                targets += self._discovered(module, found.specs)
+            except OptcheckError as error:
+                self.complaints.append(str(error))
+                continue
+            for name, why in found.left_out.items() if self.settings.update else ():
+                case = Case(FactorySpec(name, _never), "", None, "", discovered=module)
+                yield LeftOutItem.make(parent, name, refused(case, self.settings, why))
+        for case in self._cases(targets):
             name = f"{case.spec.text}[{_case_id(case.workload, case.dtype or _route(case))}]"
             yield CaseItem.make(parent, name, case, self.settings)
 
-    def _cases(self) -> Iterator[Case]:
+    def _discovered(self, module: str, specs: Iterable[TextSpec]) -> Iterator[Target]:
+        """What is found in a module and not configured by name, where the roster does not say that it cannot be."""
         configured = {target.spec.text for target in self.settings.targets}
+        roster = Rosters(self.settings.curves).load(module)
+        for spec in specs:
+            tried = self.settings.update
+            names = [name for name in self.settings.discovered_on if tried or not roster.refuses(spec.text, name)]
+            if names and spec.text not in configured:
+                yield Target(spec, tuple(names), module)
+
+    def _cases(self, discovered: Sequence[Target]) -> Iterator[Case]:
+        """Those of every target, costly workloads first, so that parallel workers end together."""
+        targets = (*self.settings.targets, *discovered)
+        configured = {target.spec.text for target in targets}
+        seen: set[tuple[str, str]] = set()
         for name in reversed(list(self.settings.known)):
-            for target in self.settings.targets:
+            for target in targets:
                 if name not in target.workloads:
                     continue
                 golden = self._golden(target.spec, name)
-                yield from self._cases_of(target.spec, name, self.settings.scope(target, name), golden)
+                for case in self._cases_of(target.spec, name, self.settings.scope(target, name), golden):
+                    yield replace(case, discovered=target.discovered)
                 for text in golden.variants if golden is not None and self.settings.variants != ("none",) else ():
-                    if text not in configured:
+                    if (text, name) not in seen and text not in configured:
+                        seen.add((text, name))  # two specs may have one variant in common
                         variant = parse(text)
                         scope = self.settings.variant_scope
                         yield from self._cases_of(variant, name, scope, self._golden(variant, name))
@@ -159,8 +188,9 @@ class Suite:
     def _cases_of(self, spec: TextSpec, workload: str, scope: Scope, golden: Golden | None) -> Iterator[Case]:
         """One case a dtype and one a route that the golden knows; one case where goldens are updated."""
         select = f"--optcheck-optimizer {shlex.quote(spec.text)} --optcheck-workload {workload}"
+        only = f" --optcheck-route {scope.dtypes[0]}" if len(scope.dtypes) == 1 else ""
         for dtype in self._dtypes(scope):
-            yield Case(spec, workload, dtype, select, scope=scope)
+            yield Case(spec, workload, dtype, f"{select}{only}", scope=scope)
         for route in () if self.settings.update else guarded_routes(golden, scope.routes):
             yield Case(spec, workload, None, f"{select} --optcheck-route {route}", route=route, scope=scope)
 
@@ -197,6 +227,11 @@ class SuiteNode(pytest.Collector):
     def collect(self) -> Iterator[pytest.Item]:
         """The items of the suite."""
         return self.suite.items(self)
+
+
+def _never(params: object) -> NoReturn:
+    """The factory of what is left out: it cannot be built."""
+    raise AssertionError(params)
 
 
 def _case_id(workload: str, what: str | None) -> str:

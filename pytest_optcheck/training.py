@@ -7,7 +7,7 @@ import math
 import time
 import warnings
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,7 +18,8 @@ from pytest_optcheck.curves import PLAIN, Failure, Needs, Run, norm_steps
 from pytest_optcheck.determinism import deterministic
 from pytest_optcheck.errors import one_line
 from pytest_optcheck.jitter import RoundingJitter
-from pytest_optcheck.laws import Laws, settings
+from pytest_optcheck.laws import Laws
+from pytest_optcheck.routes.base import rows_only
 from pytest_optcheck.schedules import Schedules
 
 if TYPE_CHECKING:
@@ -67,6 +68,10 @@ class Conditions:
     watch: bool = False
     optional: tuple[str, ...] = ()
 
+    def updates(self, workload: Workload) -> int:
+        """How many updates are made."""
+        return (self.needs.steps or workload.steps) if self.steps is None else self.steps
+
 
 def train(factory: Factory, workload: Workload, conditions: Conditions) -> Run:
     """Train `workload` once and keep what happened.
@@ -79,7 +84,7 @@ def train(factory: Factory, workload: Workload, conditions: Conditions) -> Run:
         workload: the reference model.
         conditions: everything else.
     """
-    with deterministic(conditions.device), warnings.catch_warnings():
+    with deterministic(conditions.device), warnings.catch_warnings(), _process_group(conditions.needs):
         warnings.simplefilter("ignore")  # of the optimizer's: a training is made dozens of times
         return Training(factory, workload, conditions).run()
 
@@ -96,7 +101,6 @@ class Training:
         tensors: what the optimizer holds, by name: the model's parameters unless the route has others.
         optimizer: the optimizer.
         schedules: its schedulers.
-        initial_settings: settings of its groups before the first update.
         laws: what is watched.
     """
 
@@ -104,7 +108,7 @@ class Training:
         """Draw the parameters; the optimizer is built by `run`."""
         self.factory = factory
         self.conditions = conditions
-        self.steps = workload.steps if conditions.steps is None else conditions.steps
+        self.steps = conditions.updates(workload)
         self.updates = 0
         self.effective: Counter[str] = Counter()
         self.route = routes.load(conditions.route)
@@ -114,7 +118,6 @@ class Training:
         self.tensors: dict[str, Tensor] = {}
         self.optimizer: Any = None
         self.schedules = Schedules()
-        self.initial_settings: list[dict[str, Any]] = []
         self.joins = dict(workload.joins if self.grouped else {}) | dict(self.route.joins(workload))
         self.norm_steps = frozenset(norm_steps(self.steps))
         self.jitter = None
@@ -134,7 +137,7 @@ class Training:
     @property
     def closure_needed(self) -> bool:
         """Whether ``step`` is given a closure."""
-        return self.conditions.needs.closure or self.route.closure
+        return self.conditions.needs.closure or self.conditions.needs.evaluated or self.route.closure
 
     def run(self) -> Run:
         """Train from the first update to the last."""
@@ -151,7 +154,7 @@ class Training:
             failure=failure,
             route=self.conditions.route,
             broken=self.laws.broken,
-            rates=tuple(zip(*self.rates, strict=True)) if len(set(map(len, self.rates))) == 1 else (),
+            rates=_by_group(self.rates),
             step_s=self.step_s,
             model_s=self.model_s,
             train_s=train_s,
@@ -160,7 +163,8 @@ class Training:
     def build(self) -> None:
         """Make the optimizer and its schedulers anew, on tensors with the model's values."""
         self.tensors = self.route.tensors(self.problem)
-        trained = [name for name, p in self.problem.parameters.items() if p.requires_grad or name in self.joins]
+        joining = set(self.problem.workload.joins) - set(self.conditions.needs.frozen)
+        trained = [name for name, p in self.problem.parameters.items() if p.requires_grad or name in joining]
         whole = building.plan(self.problem.workload, trained, self.conditions.needs)
         present = [_without(group, [n for n, at in self.joins.items() if at > 0]) for group in whole]
         plan = self.route.plan([group for group in present if group.names], self.problem.workload)
@@ -212,13 +216,15 @@ class Training:
             self.build()
         except Exception as error:  # noqa: BLE001 - foreign code: anything may come out of it, and it is recorded
             return Failure(0, "raised", one_line(error))
-        self.initial_settings = settings(self.optimizer, scheduled=bool(self.schedules.schedulers))
         self._keep_rates()
         for step in range(self.steps):
             failure = self._whole_update(step) or self._look(step + 1)
             if failure:
                 return failure
-        failure = self._keep(self._final_loss(), self.steps)
+        try:
+            failure = self._keep(self._final_loss(), self.steps)
+        except Exception as error:  # noqa: BLE001 - an optimizer may switch to evaluation first
+            return Failure(self.steps, "raised", one_line(error))
         self._past_the_end()
         return failure
 
@@ -240,6 +246,7 @@ class Training:
     def _update(self, step: int) -> Failure | None:
         """One update; the loss before it is kept."""
         before: list[float] = []
+        present: set[str] = set()
 
         def closure() -> Tensor:
             started = time.perf_counter()
@@ -247,32 +254,40 @@ class Training:
             loss = self.route.backward(self, step)
             self.model_s += time.perf_counter() - started
             self.route.gradients(self)
-            self._prepare_gradients()
+            present.update(self._prepare_gradients())
             before.append(float(loss))
             return loss
 
         failure = None
+        needs = self.conditions.needs
         try:
-            if self.closure_needed:
+            if needs.evaluated:
+                loss = closure()
+                self._step(lambda: loss)
+            elif self.closure_needed:
+                if needs.primed:
+                    closure()
                 self._step(closure)
             else:
                 closure()
                 self._step()
         except Exception as error:  # noqa: BLE001 - see _train
             failure = Failure(step + 1, "raised", one_line(error))
+        self.effective.update(present)
         if before:
             return self._keep(before[0], step) or failure
         return failure or Failure(step + 1, "raised", "step(closure) never called the closure")
 
-    def _prepare_gradients(self) -> None:
+    def _prepare_gradients(self) -> Iterator[str]:
+        """Make the gradients what the optimizer needs; names of the tensors that have one."""
         for name, tensor in self.tensors.items():
             if tensor.grad is None:
                 continue
             if self.jitter is not None:
                 self.jitter.gradient(tensor.grad)
             if self.conditions.needs.sparse and tensor.dim():
-                tensor.grad = tensor.grad.to_sparse(1)
-            self.effective[name] += 1
+                tensor.grad = rows_only(tensor.grad)
+            yield name
 
     def _step(self, *closure: Callable[[], Tensor]) -> None:
         snapshot = self.laws.before(self)
@@ -296,7 +311,8 @@ class Training:
         for group in building.plan(self.problem.workload, list(self.problem.parameters), self.conditions.needs):
             names = [name for name in group.names if name in due and name in self.joins]
             if names:
-                self.optimizer.add_param_group({"params": [self.tensors[name] for name in names]})
+                joining = replace(group, names=tuple(names))
+                self.optimizer.add_param_group(building.parameter_group(joining, self.tensors, self.conditions.needs))
                 if group.origin:
                     building.alter(self.optimizer.param_groups[-1], rates=not self.schedules.schedulers)
 
@@ -315,9 +331,14 @@ class Training:
     def _final_loss(self) -> float:
         if not _switches(self.optimizer):
             return self.problem.final_loss()
+        before = {name: tensor.detach().clone() for name, tensor in self.tensors.items()}
         self.optimizer.eval()
+        self.route.follow(self)
         loss = self.problem.final_loss()
         self.optimizer.train()
+        moved = next((name for name, old in before.items() if not torch.equal(self.tensors[name].detach(), old)), None)
+        if moved is not None:
+            self.laws.breaks("switch_exact", f"eval() and train() moved {moved}")
         return loss
 
     def _keep_rates(self) -> None:
@@ -350,9 +371,30 @@ class Training:
         return None
 
 
+@contextlib.contextmanager
+def _process_group(needs: Needs) -> Iterator[None]:
+    """A process group of this process alone, where one is needed and there is none."""
+    distributed = torch.distributed
+    if not needs.process_group or distributed.is_initialized():
+        yield
+        return
+    store = distributed.HashStore()  # type: ignore[attr-defined] # torch exports it and does not say so
+    distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
 def _without(group: Group, names: list[str]) -> Group:
     """`group` without `names`."""
-    return type(group)(tuple(name for name in group.names if name not in names), group.origin)
+    return replace(group, names=tuple(name for name in group.names if name not in names))
+
+
+def _by_group(rates: list[tuple[float, ...]]) -> tuple[tuple[float, ...], ...]:
+    """Group after group; zero while a group is not there yet."""
+    groups = max(map(len, rates), default=0)
+    return tuple(zip(*[(*now, *[0.0] * (groups - len(now))) for now in rates], strict=True))
 
 
 def _switches(optimizer: Any) -> bool:  # noqa: ANN401 - see Training

@@ -29,6 +29,9 @@ ZEROES: Mapping[str, float] = {"momentum": 0.9, "dampening": 0.5}
 COMPANIONS = 8
 """Other settings in whose company an argument that does nothing alone is tried."""
 
+SHORT = 24
+"""Updates after which most arguments have shown; what has not is tried in a whole training."""
+
 ROUNDING = 1e-13
 """A deviation up to here is another order of the same operations, not another rule."""
 
@@ -54,7 +57,8 @@ def derive(spec: TextSpec, workload: Workload, conditions: Conditions) -> Varian
         workload: where, ``zoo`` for preference.
         conditions: of the plain route.
     """
-    trial = _Trial(workload, replace(conditions, watch=False))
+    quiet = replace(conditions, watch=False)
+    short = _Trial(workload, replace(quiet, steps=min(SHORT, conditions.updates(workload))))
     accepted = {**(spec.accepts() or {}), **dict(spec.keywords)}
     knobs = {
         name: values
@@ -64,15 +68,18 @@ def derive(spec: TextSpec, workload: Workload, conditions: Conditions) -> Varian
     found: dict[str, TextSpec] = {}
     silent: list[str] = []
     for name, values in knobs.items():
-        runs = [varied for value in values if trial.run(varied := spec.with_settings(**{name: value})) is not None]
-        loud = next((varied for varied in runs if trial.differ(varied, spec)), None)
+        runs = [varied for value in values if short.run(varied := spec.with_settings(**{name: value})) is not None]
+        loud = next((varied for varied in runs if short.differ(varied, spec)), None)
         if loud is not None:
             found[name] = loud
         else:
             silent.append(name)
     dead: list[str] = []
+    trial = _Trial(workload, quiet)
     for name in silent:
-        company = _in_company(name, knobs, found, trial)
+        alone = (spec.with_settings(**{name: value}) for value in knobs[name])
+        late = next((varied for varied in alone if trial.run(varied) is not None and trial.differ(varied, spec)), None)
+        company = late or _in_company(name, knobs, found, short)
         if company is not None:
             found[name] = company
         elif any(trial.run(spec.with_settings(**{name: value})) is not None for value in knobs[name]):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import torch
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -18,6 +20,14 @@ BYSTANDER = "bystander"
 """Name of a tensor that some routes give to the optimizer beside those of the model: it must never move."""
 
 
+def rows_only(gradient: Tensor) -> Tensor:
+    """A sparse tensor of the rows of `gradient`, which has one dimension or more, that are not all zero."""
+    if not gradient.numel():
+        return gradient.to_sparse(1)
+    rows = gradient.reshape(len(gradient), -1).any(1).nonzero().squeeze(1)  # to_sparse sorts rows by value: ten times
+    return torch.sparse_coo_tensor(rows[None], gradient[rows], gradient.shape, is_coalesced=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Group:
     """A parameter group to be.
@@ -25,10 +35,12 @@ class Group:
     Attributes:
         names: of its tensors, in order.
         origin: index of the reference model's group whose settings it has.
+        flagged: value of the key that the optimizer needs in every group, if it needs one.
     """
 
     names: tuple[str, ...]
     origin: int
+    flagged: bool = False
 
 
 class Route:
@@ -91,6 +103,9 @@ class Route:
     def after(self, training: Training) -> None:
         """What happens when an update is done; ``training.updates`` counts it already."""
 
+    def follow(self, training: Training) -> None:
+        """Give the model the values that the optimizer's tensors have now."""
+
 
 class Mirror(Route):
     """The optimizer has tensors of its own, which the model's parameters follow."""
@@ -131,6 +146,10 @@ class Mirror(Route):
 
     def after(self, training: Training) -> None:
         """The model follows."""
+        self.follow(training)
+
+    def follow(self, training: Training) -> None:
+        """Restored values."""
         self._follow(training.problem, training.tensors)
 
     def _follow(self, problem: Problem, tensors: Mapping[str, Tensor]) -> None:

@@ -51,7 +51,7 @@ class Capturable(_Implementation):
 
 
 class Differentiable(_Implementation, Mirror):
-    """The step itself can be differentiated, so the tensors are no leaves."""
+    """The step itself can be differentiated, so the tensors are no leaves; that it can is seen at the last update."""
 
     flag = "differentiable"
 
@@ -70,7 +70,18 @@ class Differentiable(_Implementation, Mirror):
         for name, parameter in training.problem.parameters.items():
             tensor = training.tensors[name]
             if parameter.grad is not None:
-                tensor.grad = parameter.grad.clone()
+                tensor.grad = parameter.grad.clone().requires_grad_(training.updates + 1 == training.steps)
+
+    def after(self, training: Training) -> None:
+        """The model follows; at the end every tensor must have a derivative by its gradient."""
+        super().after(training)
+        gradients = {name: tensor.grad for name, tensor in training.tensors.items() if tensor.grad is not None}
+        if training.updates == training.steps and gradients:
+            total = torch.stack([training.tensors[name].sum() for name in gradients]).sum()
+            derived = torch.autograd.grad(total, list(gradients.values()), allow_unused=True)
+            cut = next((name for name, found in zip(gradients, derived, strict=True) if found is None), None)
+            if cut is not None:
+                training.laws.breaks("history_kept", f"{cut} has no derivative by its gradient")
 
 
 class TensorLr(Route):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pytest_optcheck.routes.base import BYSTANDER, Group, Route
+from pytest_optcheck.routes.base import BYSTANDER, Route
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pytest_optcheck.curves import Needs
+    from pytest_optcheck.routes.base import Group
     from pytest_optcheck.workloads.base import Problem, Workload
 
 
@@ -30,7 +32,7 @@ class SplitGroups(_Grouping):
     def plan(self, groups: Sequence[Group], workload: Workload) -> list[Group]:
         """Odd and even tensors apart, so that shapes are mixed in both."""
         del workload
-        halves = [Group(group.names[start::2], group.origin) for group in groups for start in (0, 1)]
+        halves = [replace(group, names=group.names[start::2]) for group in groups for start in (0, 1)]
         return [half for half in halves if half.names]
 
 
@@ -64,5 +66,5 @@ class Reordered(Route):
     def plan(self, groups: Sequence[Group], workload: Workload) -> list[Group]:
         """Reversed, the bystander first."""
         del workload
-        backwards = [Group(group.names[::-1], group.origin) for group in groups]
-        return [Group((BYSTANDER, *backwards[0].names), backwards[0].origin), *backwards[1:]]
+        backwards = [replace(group, names=group.names[::-1]) for group in groups]
+        return [replace(backwards[0], names=(BYSTANDER, *backwards[0].names)), *backwards[1:]]

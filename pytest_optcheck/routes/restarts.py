@@ -11,11 +11,15 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from pytest_optcheck.building import parameter_group
 from pytest_optcheck.curves import restart_update
 from pytest_optcheck.errors import one_line
-from pytest_optcheck.routes.base import BYSTANDER, Route
+from pytest_optcheck.laws import states
+from pytest_optcheck.routes.base import BYSTANDER, Group, Route
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pytest_optcheck.training import Training
 
 
@@ -35,7 +39,7 @@ class Resume(Route):
         training.renew()
         for group in training.optimizer.param_groups:
             for setting in ("lr", "weight_decay"):
-                if isinstance(group.get(setting), (float, Tensor)):
+                if isinstance(group.get(setting), (int, float, Tensor)):
                     group[setting] = group[setting] * 0.5 + 1e-3
         untouched = copy.deepcopy(saved["optimizer"])
         training.optimizer.load_state_dict(saved["optimizer"])
@@ -92,12 +96,14 @@ class OlderState(Resume):
 
 
 class DeepCopy(Route):
-    """``copy.deepcopy`` of optimizer, schedulers and parameters; the copies go on."""
+    """``copy.deepcopy`` of optimizer, schedulers and parameters; the copies go on, the originals are ruined."""
 
     def after(self, training: Training) -> None:
         """Copy when it is due."""
         if training.updates == restart_update(training.steps):
+            left = [*training.tensors.values(), *(tensor for _, _, tensor in states(training))]
             training.replace(self.copied(training.whole()))
+            _ruin(left)
 
     def copied(self, whole: dict[str, Any]) -> dict[str, Any]:
         """A copy that shares nothing with `whole`."""
@@ -119,7 +125,15 @@ class Pickle(DeepCopy):
         if joinable and training.updates == restart_update(training.steps):
             first = next(iter(training.tensors.values()))
             training.tensors[BYSTANDER] = first.detach().new_ones(3, 2).requires_grad_()
-            training.optimizer.add_param_group({"params": [training.tensors[BYSTANDER]]})
+            alone = parameter_group(Group((BYSTANDER,), 0), training.tensors, training.conditions.needs)
+            training.optimizer.add_param_group(alone)
+
+
+def _ruin(tensors: Iterable[Tensor]) -> None:
+    """Fill tensors with what shows wherever they are still used."""
+    with torch.no_grad():
+        for tensor in tensors:
+            tensor.fill_(torch.nan if tensor.is_floating_point() or tensor.is_complex() else 0)
 
 
 def _through_file(training: Training, saved: dict[str, Any]) -> dict[str, Any]:

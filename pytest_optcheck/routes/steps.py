@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pytest_optcheck.routes.base import Route
+from pytest_optcheck.routes.base import Route, rows_only
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +32,7 @@ class WithClosure(Route):
     def suits(self, workload: Workload, needs: Needs) -> bool:
         """Where the closure is not needed anyway."""
         del workload
-        return not needs.closure
+        return not needs.closure and not needs.evaluated
 
     def step(self, training: Training, *closure: Callable[[], Tensor]) -> None:
         """One update, the calls counted."""
@@ -89,7 +89,7 @@ class Scaled(Route):
     def suits(self, workload: Workload, needs: Needs) -> bool:
         """The scaler takes no closure, and scales dense gradients here."""
         del workload
-        return not needs.closure and not needs.sparse and not needs.create_graph
+        return not (needs.closure or needs.evaluated or needs.sparse or needs.create_graph)
 
     def step(self, training: Training, *closure: Callable[[], Tensor]) -> None:
         """The injected step where it is due, then the update."""
@@ -122,7 +122,7 @@ class Scaled(Route):
             largest = max(kept, key=lambda name: kept[name].numel())
             gradient = training.tensors[largest].grad
             assert gradient is not None  # noqa: S101 - it is among the kept
-            gradient.view(-1)[0] = torch.inf
+            gradient[(0,) * gradient.dim()] = torch.inf
             self._scaled_step(training, unscale=unscale)
             for name, old in before.items():
                 if not torch.equal(training.tensors[name].detach(), old):
@@ -144,7 +144,7 @@ class Sparse(Route):
         """Sparse in the first dimension; a tensor without dimensions has no sparse form."""
         for tensor in training.tensors.values():
             if tensor.grad is not None and tensor.dim():
-                tensor.grad = tensor.grad.to_sparse(1)
+                tensor.grad = rows_only(tensor.grad)
 
 
 class Compiled(Route):
@@ -157,7 +157,7 @@ class Compiled(Route):
     def suits(self, workload: Workload, needs: Needs) -> bool:
         """A closure trains a model, which is not what is compiled here."""
         del workload
-        return not needs.closure and not needs.create_graph
+        return not (needs.closure or needs.evaluated or needs.create_graph)
 
     def step(self, training: Training, *closure: Callable[[], Tensor]) -> None:
         """One update by the compiled step."""

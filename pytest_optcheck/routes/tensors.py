@@ -22,12 +22,13 @@ CONV_DIM = 4
 
 
 class NonContiguous(Route):
-    """Parameters that are every other element of a larger storage; their gradients are contiguous."""
+    """Parameters that are every other element of a larger storage, last dimension first; contiguous gradients."""
 
     def tensors(self, problem: Problem) -> dict[str, Tensor]:
         """Strided parameters in place of the model's own."""
         for name, parameter in problem.parameters.items():
-            strided = parameter.new_empty((*parameter.shape, 2))[..., 0].copy_(parameter.detach())
+            backwards = parameter.new_empty((*parameter.shape[::-1], 2))[..., 0]
+            strided = backwards.permute(tuple(range(parameter.dim()))[::-1]).copy_(parameter.detach())
             problem.parameters[name] = Parameter(strided.detach(), requires_grad=parameter.requires_grad)
         return dict(problem.parameters)
 

@@ -16,8 +16,15 @@ BUILTIN: Mapping[str, str] = {
     "zoo": "pytest_optcheck.workloads.zoo:Zoo",
     "quadratic": "pytest_optcheck.workloads.convex:Quadratic",
     "quadratic_ill": "pytest_optcheck.workloads.convex:IllConditionedQuadratic",
+    "quartic": "pytest_optcheck.workloads.penalties:Quartic",
     "linear": "pytest_optcheck.workloads.convex:Linear",
+    "logistic": "pytest_optcheck.workloads.penalties:Logistic",
+    "gcn": "pytest_optcheck.workloads.graphs:Gcn",
+    "finetune": "pytest_optcheck.workloads.finetune:Finetune",
+    "embedding": "pytest_optcheck.workloads.embedding:Embedding",
     "mlp": "pytest_optcheck.workloads.networks:Mlp",
+    "transformer": "pytest_optcheck.workloads.sequences:Transformer",
+    "lstm": "pytest_optcheck.workloads.sequences:Lstm",
     "digits_cnn": "pytest_optcheck.workloads.networks:DigitsCnn",
 }
 """Workload name -> ``module:Class``, cheapest first."""

@@ -125,6 +125,8 @@ class Workload(ABC):
             for number in problem.probe():
                 sha.update(f"{number:.{DIGEST_DIGITS - 1}e} ".encode())
         sha.update(repr(self.groups(list(problem.parameters))).encode())
+        if self.joins:
+            sha.update(repr(sorted(self.joins.items())).encode())
         return sha.hexdigest()[:16]
 
 

@@ -18,12 +18,17 @@ SHA256 = {
     "breast_cancer": "12d0805478d6a175c09337d235a7e61ac48d441f60eaea429e7bf85f7669c286",
     "diabetes": "fc8a039876df93040630bf8cd5aafb812d23427c1454ebdc90fafe8bdde1bc3c",
     "digits": "46baff6bf49e0dc57dfb40a30abc31d750f1c22fb23afbdefde273f6cb3e91e5",
+    "karate": "a4dc2257663b92d082d03811601a2be3ff9f77a5b5184c7ffcbcf4f6929e9e0e",
+    "pretrained": "7a68a7a8c2793e61217c9a0efd0607649b5959c627ddc99cba65f88c3ae8dfb7",
 }
 """Digest of each file under ``data/``; sources and licences stand in ``data/README.md``."""
 
 
 def load(name: str) -> dict[str, NDArray[Any]]:
-    """Arrays ``features`` (examples × …) and ``target`` (examples) of one data set, as its source gives them.
+    """Arrays of one data set, as its source gives them, by name.
+
+    Most have ``features`` (examples × …) and ``target`` (examples); ``karate`` has ``edges`` (78 × 2) and
+    ``faction`` (34), ``pretrained`` has weights.
 
     Raises:
         OptcheckError: the installed file is not the one that was shipped.

@@ -36,6 +36,25 @@ def he_uniform(random: RandomState, layers: Iterable[tuple[str, tuple[int, ...]]
     return params
 
 
+def xavier_uniform(random: RandomState, layers: Iterable[tuple[str, tuple[int, ...]]]) -> dict[str, np.ndarray]:
+    """Weights and zero biases of layers whose activation has slope 1 at zero.
+
+    Args:
+        random: the stream to draw from.
+        layers: (name, weight shape) pairs, rows for outputs, columns for inputs.
+
+    Returns:
+        ``name.weight`` uniform in ±sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio 2010, eq. 16) and ``name.bias``
+        zero, float64.
+    """
+    params: dict[str, np.ndarray] = {}
+    for name, shape in layers:
+        bound = np.sqrt(6.0 / sum(shape))
+        params[f"{name}.weight"] = random.uniform(-bound, bound, shape)
+        params[f"{name}.bias"] = np.zeros(shape[0])
+    return params
+
+
 class Mlp(Workload):
     """A 30-128-64-32-1 ReLU net with sigmoid and binary cross-entropy, on the breast-cancer data (569 × 30).
 
@@ -88,8 +107,12 @@ class DigitsCnn(Workload):
 
     def loss(self, params: Tensors, batch: Tensors) -> Tensor:
         """Cross-entropy over the ten classes."""
+        return F.cross_entropy(self.logits(params, batch), batch["y"])
+
+    def logits(self, params: Tensors, batch: Tensors) -> Tensor:
+        """Scores of the ten classes."""
         x = F.relu(F.conv2d(batch["x"], params["conv1.weight"], params["conv1.bias"], padding=1))
         x = F.max_pool2d(F.relu(F.conv2d(x, params["conv2.weight"], params["conv2.bias"], padding=1)), 2)
         x = F.max_pool2d(F.relu(F.conv2d(x, params["conv3.weight"], params["conv3.bias"], padding=1)), 2)
         x = F.relu(F.linear(x.flatten(1), params["dense.weight"], params["dense.bias"]))
-        return F.cross_entropy(F.linear(x, params["out.weight"], params["out.bias"]), batch["y"])
+        return F.linear(x, params["out.weight"], params["out.bias"])

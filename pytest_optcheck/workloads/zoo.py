@@ -67,7 +67,7 @@ class Zoo(Workload):
 
     Some gradients are None at some updates, see `ABSENT`; the second group opens with ``skips``, whose gradient
     is missing at once. ``reused`` gets the very same gradient tensor at every update (as under CUDA graphs), so
-    that an optimizer which writes into ``p.grad`` shows; ``burst`` gets 100-fold gradients at updates 1 to 3.
+    that an optimizer which keeps a reference to ``p.grad`` shows; ``burst`` gets 100-fold gradients at updates 1 to 3.
 
     The loss is the sum over tensors of log(1 + rms(p - anchor)): it sees every tensor with like weight.
     """

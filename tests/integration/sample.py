@@ -40,9 +40,16 @@ class Project:
 
     def configure(self, optimizers: str) -> None:
         """Set the list of optimizers, as TOML."""
+        self.set("optimizers", optimizers)
+
+    def set(self, name: str, value: str | None) -> None:
+        """Set ``optcheck_<name>`` to `value`, as TOML; None takes its line out."""
         path = self.root / "pyproject.toml"
-        kept = [line for line in path.read_text(encoding="utf-8").splitlines() if "optcheck_optimizers" not in line]
-        path.write_text("\n".join([*kept, f"optcheck_optimizers = {optimizers}"]), encoding="utf-8")
+        key = f"optcheck_{name} ="
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith(key)]
+        if value is not None:
+            lines.append(f"{key} {value}")
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
     def goldens(self) -> dict[str, str]:
         """Text of every golden, by path below the curve directory."""

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_optcheck.goldens import SCHEMA
+
 if TYPE_CHECKING:
     from sample import Project
 
@@ -107,7 +109,7 @@ def test_a_step_that_raises_is_lost_and_says_where(recorded: Project) -> None:
     result = recorded.run("--optcheck")
     result.assert_outcomes(failed=2, passed=4, deselected=1)
     result.stdout.fnmatch_lines(
-        ["LOST: toy:Momentum(lr=0.05) no longer runs", "  note:*update 1 raised AttributeError*mal_*"]
+        ["LOST: toy:Momentum(lr=0.05) no longer does what it did *", "  note:*update 1 raised AttributeError*mal_*"]
     )
     assert "Traceback" not in result.stdout.str()
 
@@ -197,10 +199,12 @@ def test_an_empty_configuration_fails_under_xdist(project: Project) -> None:
     [
         (
             "workload=['bowl']",
-            "*test_descent: marker optcheck takes no keyword 'workload'; it takes workloads, diverges",
+            "*test_descent: marker optcheck takes no keyword 'workload'; it takes workloads, routes, diverges",
         ),
         ("workloads=['moon']", "*test_descent: unknown workload 'moon'; known are *"),
         ("workloads='bowl'", "*test_descent: marker optcheck: workloads is 'bowl', expected a list of names"),
+        ("routes=['resum']", "*test_descent: marker optcheck: routes has 'resum', expected 'default' or a list of names; *"),
+        ("routes='resume'", "*test_descent: marker optcheck: routes has 'resume', expected 'default' or a list *"),
         ("'bowl'", "*test_descent: marker optcheck takes no positional argument*"),
     ],
 )
@@ -238,7 +242,11 @@ def test_a_spec_as_text_may_be_checked_by_a_marked_test(recorded: Project) -> No
 @pytest.mark.parametrize(
     ("old", "new", "line"),
     [
-        ('"schema": 1', '"schema": 2', "*bowl.json: key schema is 2, this plugin reads 1; upgrade pytest-optcheck"),
+        (
+            f'"schema": {SCHEMA}',
+            f'"schema": {SCHEMA + 1}',
+            f"*bowl.json: key schema is {SCHEMA + 1}, this plugin reads {SCHEMA}; upgrade pytest-optcheck",
+        ),
         ('"steps": 8', '"steps": "8"', "*bowl.json: key workload.steps: Expected `int`, got `str`; re-record it*"),
         ('"stochastic"', '"random"', "*bowl.json: key *; re-record it*"),
         ('"resolution": ', '"resolution": NaN, "x": ', "*bowl.json: key resolution is nan, expected a finite number*"),

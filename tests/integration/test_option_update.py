@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_optcheck.goldens import SCHEMA
+
 if TYPE_CHECKING:
     from sample import Project
 
@@ -84,7 +86,7 @@ def test_a_golden_that_is_no_good_is_replaced_on_demand(recorded: Project) -> No
 
 def test_a_golden_of_a_newer_schema_is_never_replaced(recorded: Project) -> None:
     path = recorded.golden("Momentum")
-    newer = path.read_text(encoding="utf-8").replace('"schema": 1', '"schema": 2')
+    newer = path.read_text(encoding="utf-8").replace(f'"schema": {SCHEMA}', f'"schema": {SCHEMA + 1}')
     path.write_text(newer, encoding="utf-8")
     recorded.run("--optcheck-update").assert_outcomes(passed=2, failed=1, deselected=1)
     assert path.read_text(encoding="utf-8") == newer

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from msgspec import structs
 
 from pytest_optcheck.curves import DTYPES, EPS, SCALE_FLOOR, Dtype, Failure, Needs, Run
-from pytest_optcheck.goldens import SCHEMA, Curve, Golden, Point, Recorded, WorkloadId
+from pytest_optcheck.goldens import SCHEMA, Curve, Departure, Golden, Point, Recorded, WorkloadId
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -60,8 +60,8 @@ NORMS: dict[str, dict[int, float]] = {"b": {1: 2.0, 4: 1.0}, "a": {1: 8.0, 2: 99
 RUN = Run("float64", "cpu", LOSSES, NORMS)
 
 
-def golden(curves: dict[Dtype, Curve] | None = None) -> Golden:
-    """A golden with these curves by dtype."""
+def golden(curves: dict[Dtype, Curve] | None = None, **extra: Any) -> Golden:  # noqa: ANN401 - fields of a golden
+    """A golden with these curves by dtype, and `extra` fields."""
     return Golden(
         schema=SCHEMA,
         spec="spec",
@@ -71,6 +71,7 @@ def golden(curves: dict[Dtype, Curve] | None = None) -> Golden:
         stochastic=False,
         resolution=None,
         curves=curves or {"float64": CURVE},
+        **extra,
     )
 
 
@@ -89,12 +90,19 @@ def _out(step: int, deviation: float, envelope: float, tensor: str | None = None
     return {**first, "tensor": tensor, "tensor_step": step}
 
 
-def _judged(name: str, run: Run, answer: Mapping[str, object], curve: Curve = CURVE, **policy: float) -> Case:
-    """A run put before the judge; `answer` may leave out what does not matter."""
+def _judged(
+    name: str,
+    run: Run,
+    answer: Mapping[str, object],
+    curve: Curve = CURVE,
+    stored: Mapping[str, Any] | None = None,
+    **policy: float,
+) -> Case:
+    """A run put before the judge; `answer` may leave out what does not matter, `stored` has more of the golden."""
 
     def ask(judge: Judge) -> object:
         curves = {dtype: curve if dtype == run.dtype else DECOY for dtype in DTYPES}
-        found = asdict(judge.judge(run, golden(curves), judge.Policy(**policy)))
+        found = asdict(judge.judge(run, golden(curves, **stored or {}), judge.Policy(**policy)))
         return {key: found[key] for key in answer}
 
     return Case(name, ask, answer)
@@ -471,6 +479,253 @@ BLOW_UPS = [
     ),
 ]
 
+ROUTE, OTHER_ROUTE = "resume", "foreach"
+ON_ROUTE = replace(RUN, route=ROUTE)
+DEPARTED = {"routes": {ROUTE: Departure(0.5, CURVE), OTHER_ROUTE: Departure(0.5, DECOY)}}
+
+
+def _no_curve(name: str, run: Run, text: str, **stored: Any) -> Case:  # noqa: ANN401 - fields of a golden
+    """The judge must not invent a reference: it raises and says which is not there."""
+
+    def ask(judge: Judge) -> object:
+        try:
+            judge.judge(run, golden(**stored), judge.Policy())
+        except ValueError as error:
+            return str(error)
+        return None
+
+    return Case(name, ask, text)
+
+
+ROUTES = [
+    _judged(
+        "a_route_that_was_the_same_is_judged_by_the_plain_curve",
+        ON_ROUTE,
+        _verdict("match"),
+        stored={"routes": {ROUTE: "same", OTHER_ROUTE: Departure(0.5, DECOY)}},
+    ),
+    _judged(
+        "a_route_that_was_the_same_and_departs_is_a_change",
+        replace(_with_loss(4, 0.5 * (1 + 11 * WIDE)), route=ROUTE),
+        _verdict("changed", **_out(4, 11 * WIDE, WIDE), final_new=0.5 * (1 + 11 * WIDE)),
+        stored={"routes": {ROUTE: "same"}},
+    ),
+    _judged(
+        "a_route_with_a_curve_of_its_own_is_judged_by_that_one",
+        ON_ROUTE,
+        _verdict("match"),
+        DECOY,
+        DEPARTED,
+    ),
+    _judged(
+        "a_route_that_leaves_its_own_curve_is_a_change",
+        replace(_with_norm("a", 4, 16.0 * (1 + 11 * WIDE)), route=ROUTE),
+        _verdict("changed", **_out(4, 11 * WIDE, WIDE, "a")),
+        DECOY,
+        DEPARTED,
+    ),
+    _judged(
+        "a_route_that_lands_on_the_plain_curve_instead_of_its_own_is_a_change",
+        ON_ROUTE,
+        {"kind": "changed", "first_step": 0},
+        stored={"routes": {ROUTE: Departure(0.5, DECOY)}},
+    ),
+    _judged(
+        "the_plain_route_is_not_judged_by_the_curve_of_another",
+        RUN,
+        _verdict("match"),
+        stored={"routes": {ROUTE: Departure(0.5, DECOY)}},
+    ),
+    _judged(
+        "a_raise_on_a_route_is_lost",
+        replace(_raised(LOSSES[:2], 2), route=ROUTE),
+        {"kind": "lost", "note": "update 2 raised ValueError: no", "first_step": 2},
+        stored={"routes": {ROUTE: "same"}},
+    ),
+    _no_curve(
+        "a_route_that_was_refused_has_no_curve_to_judge_by",
+        ON_ROUTE,
+        "spec on toy holds no curve for float64, resume",
+        routes={ROUTE: Departure(refused="ValueError: no")},
+    ),
+    _no_curve(
+        "a_dtype_that_was_not_recorded_has_no_curve_to_judge_by",
+        replace(RUN, dtype="float32"),
+        "spec on toy holds no curve for float32, plain",
+    ),
+]
+
+COUNTED = {"steps_counted": "the counter of a is 3"}
+WRITTEN = {"settings_kept": "group 0 has lr=0.1"}
+
+LAWS = [
+    _judged(
+        "a_law_newly_broken_is_lost",
+        replace(RUN, broken=COUNTED),
+        _verdict("lost", "law steps_counted: the counter of a is 3"),
+    ),
+    *[
+        _judged(
+            f"a_law_that_was_broken_on_{run.route}_already_is_not_held_against_it",
+            replace(run, broken={"steps_counted": "in other words"}),
+            _verdict("match"),
+            stored={"broken": {run.route: COUNTED}},
+        )
+        for run in (RUN, ON_ROUTE)
+    ],
+    _judged(
+        "a_law_that_was_broken_on_another_route_only_is_lost",
+        replace(ON_ROUTE, broken=COUNTED),
+        _verdict("lost", "law steps_counted: the counter of a is 3"),
+        stored={"broken": {"plain": COUNTED, OTHER_ROUTE: COUNTED}},
+    ),
+    _judged(
+        "of_two_broken_laws_the_new_one_is_told",
+        replace(RUN, broken={**COUNTED, **WRITTEN}),
+        _verdict("lost", "law settings_kept: group 0 has lr=0.1"),
+        stored={"broken": {"plain": COUNTED}},
+    ),
+    _judged(
+        "of_two_new_broken_laws_the_first_is_told",
+        replace(RUN, broken={**COUNTED, **WRITTEN}),
+        _verdict("lost", "law steps_counted: the counter of a is 3"),
+    ),
+    _judged(
+        "a_law_that_is_kept_again_matches",
+        RUN,
+        _verdict("match"),
+        stored={"broken": {"plain": COUNTED}},
+    ),
+    _judged(
+        "a_change_that_breaks_a_law_too_is_a_change_that_tells_of_it",
+        replace(_with_loss(4, 0.25), broken=COUNTED),
+        {"kind": "changed", "note": "law steps_counted: the counter of a is 3", "first_step": 4},
+    ),
+    _judged(
+        "a_raise_is_told_before_a_broken_law",
+        replace(_raised(LOSSES[:2], 2), broken=COUNTED),
+        {"kind": "lost", "note": "update 2 raised ValueError: no"},
+    ),
+    _judged(
+        "a_divergence_is_told_before_a_broken_law",
+        replace(_failed(LOSSES[:2], 2), broken=COUNTED),
+        {"kind": "diverged", "note": "the loss is nan after update 2"},
+    ),
+]
+
+RATES = ((2.0, 0.5, 1.0), (-4.0, 1.0))
+"""Of two groups; the second schedule ends before the first."""
+
+RATE = 2.0**-30  # a policy that numbers near one can meet exactly
+
+
+def _scheduled(name: str, rates: Sequence[Sequence[float]], answer: object, run: Run = RUN, **more: Any) -> Case:  # noqa: ANN401 - see _judged
+    """A run with these learning rates against a golden with `RATES`; the answer is its note, None for a match."""
+    found = replace(run, rates=tuple(map(tuple, rates)))
+    stored = {"rates": [list(rates) for rates in RATES]}
+    kind = _verdict("match") if answer is None else _verdict("changed", answer)
+    return _judged(name, found, kind, **{"stored": stored, **more})
+
+
+def _rate_is(group: int, updates: int, found: float) -> str:
+    expected = RATES[group][updates]
+    return f"the learning rate of group {group} is {found!r} after {updates} updates, the golden has {expected!r}"
+
+
+SCHEDULES = [
+    _scheduled("equal_learning_rates_match", RATES, None),
+    _scheduled("a_rate_at_its_tolerance_matches", ((2.0, 0.5 + 2 * RATE, 1.0), RATES[1]), None, rate=RATE),
+    _scheduled("a_rate_as_far_below_matches", ((2.0, 0.5 - 2 * RATE, 1.0), RATES[1]), None, rate=RATE),
+    _scheduled("a_negative_rate_has_a_tolerance_too", (RATES[0], (-4.0, 1.0 + 4 * RATE)), None, rate=RATE),
+    *[
+        _scheduled(
+            f"a_rate_beyond_its_tolerance_in_group_{group}_after_{updates}_is_a_change",
+            [
+                [rate + 5 * RATE if (group, updates) == (g, k) else rate for k, rate in enumerate(rates)]
+                for g, rates in enumerate(RATES)
+            ],
+            _rate_is(group, updates, RATES[group][updates] + 5 * RATE),
+            rate=RATE,
+        )
+        for group, updates in ((0, 0), (0, 1), (0, 2), (1, 0), (1, 1))
+    ],
+    _scheduled(
+        "a_rate_too_low_is_a_change",
+        ((2.0, 0.5 - 3 * RATE, 1.0), RATES[1]),
+        _rate_is(0, 1, 0.5 - 3 * RATE),
+        rate=RATE,
+    ),
+    _scheduled("the_default_tolerance_is_a_billionth", ((2.0, 0.5 + 1.9e-9, 1.0), RATES[1]), None),
+    _scheduled(
+        "the_default_tolerance_is_not_wider", ((2.0, 0.5 + 2.1e-9, 1.0), RATES[1]), _rate_is(0, 1, 0.5 + 2.1e-9)
+    ),
+    _scheduled("a_rate_of_nan_is_a_change", ((2.0, NAN, 1.0), RATES[1]), _rate_is(0, 1, NAN)),
+    _scheduled("the_first_departure_is_told", ((2.0, 0.75, 4.0), (0.0, 0.0)), _rate_is(0, 1, 0.75)),
+    _scheduled("a_departure_is_told_before_a_wrong_length", ((2.0, 0.75), RATES[1]), _rate_is(0, 1, 0.75)),
+    _scheduled(
+        "a_schedule_that_ends_early_is_a_change",
+        (RATES[0], RATES[1][:1]),
+        "the schedule of group 1 ends after 1 updates, the golden's after 2",
+    ),
+    _scheduled(
+        "a_schedule_that_goes_on_is_a_change",
+        ((*RATES[0], 1.0), RATES[1]),
+        "the schedule of group 0 ends after 4 updates, the golden's after 3",
+    ),
+    _scheduled("another_number_of_groups_is_a_change", RATES[:1], "1 groups are scheduled, the golden has 2"),
+    _scheduled("no_schedule_where_there_was_one_is_a_change", (), "0 groups are scheduled, the golden has 2"),
+    _scheduled(
+        "a_schedule_where_there_was_none_is_a_change", RATES, "2 groups are scheduled, the golden has 0", stored={}
+    ),
+    _judged(
+        "a_change_of_curve_and_schedule_tells_of_both",
+        replace(_with_loss(4, 0.25), rates=((2.0, 0.75, 1.0), RATES[1]), broken=COUNTED),
+        {"kind": "changed", "note": _rate_is(0, 1, 0.75), "first_step": 4},
+        stored={"rates": [list(rates) for rates in RATES]},
+    ),
+    _judged(
+        "another_schedule_and_a_broken_law_are_a_change",
+        replace(RUN, rates=((2.0, 0.75, 1.0), RATES[1]), broken=COUNTED),
+        {"kind": "changed", "note": _rate_is(0, 1, 0.75), "first_step": None},
+        stored={"rates": [list(rates) for rates in RATES]},
+    ),
+    *[
+        _judged(
+            f"a_run_that_{kind}_says_so_whatever_its_schedule",
+            replace(run, rates=((3.0,), (3.0,))),
+            {"kind": kind, "note": note},
+            stored={"rates": [list(rates) for rates in RATES]},
+        )
+        for kind, note, run in (
+            ("lost", "update 2 raised ValueError: no", _raised(LOSSES[:2], 2)),
+            ("diverged", "the loss is nan after update 2", _failed(LOSSES[:2], 2)),
+        )
+    ],
+]
+
+ENDED = _failed(LOSSES[:2], 2)
+"""A run that ends where its golden, too, leaves the finite numbers."""
+
+ENDED_SCHEDULES = [
+    *[
+        _judged(
+            f"a_declared_end_{name}_matches",
+            replace(ENDED, rates=rates),
+            {"kind": "match", "note": ""},
+            DIVERGING,
+            {"rates": [list(rates) for rates in RATES]},
+        )
+        for name, rates in (("cuts_the_schedule", ((2.0,), (-4.0, 1.0))), ("leaves_no_schedule", ()))
+    ],
+    _judged(
+        "another_rate_before_a_declared_end_is_a_change",
+        replace(ENDED, rates=((2.0,), (-3.0,))),
+        {"kind": "changed", "note": _rate_is(1, 0, -3.0)},
+        DIVERGING,
+        {"rates": [list(rates) for rates in RATES]},
+    ),
+]
+
 
 def _tolerance(name: str, measured: float, dtype: str, expected: float, **policy: float) -> Case:
     return Case(name, lambda judge: judge.Policy(**policy).tolerance(measured, dtype), expected)
@@ -533,6 +788,15 @@ PRECHECKS = [
         ("missing", "the golden holds no float32 curve, only float64"),
         dtype="float32",
     ),
+    _prechecked("a_route_that_was_recorded_can_be_judged", golden(routes={ROUTE: "same"}), None, route=ROUTE),
+    _prechecked("a_route_that_departed_can_be_judged", golden(**DEPARTED), None, route=ROUTE),
+    _prechecked(
+        "a_route_that_was_not_recorded_is_missing",
+        golden(routes={OTHER_ROUTE: "same"}),
+        ("missing", "the golden was recorded without the route resume"),
+        route=ROUTE,
+    ),
+    _prechecked("the_plain_route_is_never_missing", golden(), None, route="plain"),
     _prechecked(
         "a_dtype_that_nobody_records_is_missing",
         golden({"float64": CURVE, "float32": DECOY}),
@@ -541,4 +805,16 @@ PRECHECKS = [
     ),
 ]
 
-CASES: tuple[Case, ...] = (*INSIDE, *OUTSIDE, *SCALES, *FAILED, *BLOW_UPS, *POLICIES, *PRECHECKS)
+CASES: tuple[Case, ...] = (
+    *INSIDE,
+    *OUTSIDE,
+    *SCALES,
+    *FAILED,
+    *BLOW_UPS,
+    *ROUTES,
+    *LAWS,
+    *SCHEDULES,
+    *ENDED_SCHEDULES,
+    *POLICIES,
+    *PRECHECKS,
+)

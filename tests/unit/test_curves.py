@@ -4,10 +4,23 @@ import math
 from dataclasses import FrozenInstanceError
 from itertools import pairwise
 
+import msgspec
 import numpy as np
 import pytest
 
-from pytest_optcheck.curves import EPS, SCALE_FLOOR, Dtype, Needs, Run, curve_steps, deviation, norm_steps
+from pytest_optcheck.curves import (
+    EPS,
+    PLAIN,
+    SCALE_FLOOR,
+    Dtype,
+    Needs,
+    Run,
+    curve_steps,
+    deviation,
+    norm_steps,
+    restart_update,
+    route_steps,
+)
 
 NAN, INF = math.nan, math.inf
 
@@ -58,6 +71,29 @@ def test_norms_are_kept_at_powers_of_two_at_the_half_way_between_and_at_the_end(
     assert norm_steps(steps) == kept
 
 
+@pytest.mark.parametrize(("steps", "update"), [(1, 1), (2, 1), (3, 1), (6, 3), (30, 15), (60, 30)])
+def test_a_restart_comes_in_mid_run(steps: int, update: int) -> None:
+    assert restart_update(steps) == update
+
+
+@pytest.mark.parametrize("steps", [3, 17, 40, 80, 150, 1000, 12_345])
+def test_the_loss_after_the_update_after_a_restart_is_kept_wherever_there_is_one(steps: int) -> None:
+    restart = restart_update(steps)
+    assert steps / 3 - 1 < restart <= steps / 2
+    assert restart + 1 in curve_steps(steps)
+    assert {restart, restart + 1} & set(curve_steps(steps)) <= set(route_steps(steps))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 8, 60, 1000])
+def test_a_route_keeps_start_end_restart_and_the_steps_of_the_norms_as_far_as_a_curve_does(steps: int) -> None:
+    kept = route_steps(steps)
+    assert list(kept) == sorted(set(kept))
+    assert {0, steps, restart_update(steps), *norm_steps(steps)} & set(curve_steps(steps)) <= set(kept)
+    assert set(kept) <= set(curve_steps(steps))
+    assert kept[-1] == steps
+    assert len(kept) <= len(norm_steps(steps)) + 3
+
+
 @pytest.mark.parametrize(
     ("value", "reference", "largest", "expected"),
     [
@@ -104,5 +140,12 @@ def test_two_runs_do_not_share_their_norms() -> None:
     assert Run("float64", "cpu", ()).norms is not Run("float64", "cpu", ()).norms
 
 
+def test_a_run_is_plain_keeps_the_laws_and_has_no_schedule_unless_it_says_otherwise() -> None:
+    run = Run("float64", "cpu", ())
+    assert (run.route, run.broken, run.rates) == (PLAIN, {}, ())
+
+
 def test_an_optimizer_in_textbook_form_needs_nothing() -> None:
-    assert Needs() == Needs(closure=False, sparse=False, one_group=False, frozen=())
+    assert msgspec.to_builtins(Needs()) == {}
+    assert not any(getattr(Needs(), name) for name in Needs.__struct_fields__ if name != "first")
+    assert Needs().first == "params"

@@ -12,12 +12,13 @@ import interpreter
 import msgspec
 import pytest
 
-from pytest_optcheck.curves import Needs
+from pytest_optcheck.curves import Dtype, Needs
 from pytest_optcheck.errors import OptcheckError
 from pytest_optcheck.goldens import (
     ABANDONED_S,
     SCHEMA,
     Curve,
+    Departure,
     Golden,
     Goldens,
     Point,
@@ -51,9 +52,9 @@ def golden(spec: str = SPEC, workload: str = "toy", loss: float = 0.1) -> Golden
     )
 
 
-def altered(*keys: str | int, value: object = None, drop: bool = False) -> str:
+def altered(*keys: str | int, value: object = None, drop: bool = False, base: Golden | None = None) -> str:
     """The text of a golden in which one value, found by its keys, is replaced or dropped."""
-    raw = json.loads(encode(golden()))
+    raw = json.loads(encode(base or golden()))
     place: Any = raw
     for key in keys[:-1]:
         place = place[key]
@@ -119,9 +120,80 @@ def test_the_file_ends_with_a_line_end_and_has_no_trailing_blanks() -> None:
 
 def test_empty_collections_stay_on_their_line() -> None:
     bare = msgspec.structs.replace(golden(), curves={})
-    assert ' "curves": {}' in encode(bare).splitlines()
+    assert {' "curves": {},', ' "routes": {},', ' "rates": [],', ' "dead": []'} <= set(encode(bare).splitlines())
     curve = Curve(losses=[], norms={})
     assert '   "losses": [],' in encode(msgspec.structs.replace(golden(), curves={"float64": curve})).split("\n")
+
+
+def routed() -> Golden:
+    """A golden with a route that was the same, one with a curve of its own, and one that was refused."""
+    curve = Curve(losses=[Point(0, 1.0, 0.0), Point(2, 0.7, 1e-9)], norms={"bias": [Point(1, 0.1, 0.0)]})
+    return msgspec.structs.replace(
+        golden(),
+        routes={"foreach": "same", "capturable": Departure(3e-8, curve), "fused": Departure(refused="ValueError: no")},
+        broken={"plain": {"lr_zero": "moved"}},
+        rates=[[0.1, 0.05], [0.2, 0.1]],
+        variants=("torch.optim:Adam(amsgrad=True)",),
+        dead=("momentum",),
+    )
+
+
+def test_a_route_that_was_the_same_is_one_word_and_another_says_only_what_it_knows() -> None:
+    raw = json.loads(encode(routed()))["routes"]
+    assert raw["foreach"] == "same"
+    assert list(raw["capturable"]) == ["deviation", "curve"]
+    assert raw["fused"] == {"refused": "ValueError: no"}
+
+
+def test_a_golden_with_routes_laws_and_rates_is_read_as_it_was_written() -> None:
+    assert decode(encode(routed()), HERE) == routed()
+
+
+def test_a_golden_of_an_optimizer_without_routes_may_leave_them_out() -> None:
+    raw = json.loads(encode(golden()))
+    for key in ("routes", "broken", "rates", "optional", "variants", "dead"):
+        del raw[key]
+    assert decode(json.dumps(raw), HERE) == golden()
+
+
+@pytest.mark.parametrize(
+    ("route", "dtype", "expected"),
+    [
+        ("plain", "float64", 3),
+        ("plain", "float32", 3),
+        ("foreach", "float64", 3),
+        ("capturable", "float64", 2),
+        ("fused", "float64", None),
+    ],
+)
+def test_a_route_is_judged_by_its_own_curve_where_it_has_one(route: str, dtype: Dtype, expected: int | None) -> None:
+    found = routed().reference(dtype, route)
+    assert (found and len(found.losses)) == expected
+
+
+def test_a_dtype_without_a_curve_has_no_reference() -> None:
+    only = msgspec.structs.replace(golden(), curves={"float32": golden().curves["float32"]})
+    assert only.reference("float64", "plain") is None
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "complaint"),
+    [
+        (("routes", "foreach"), "similar", "key routes[...]: "),
+        (("routes", "foreach"), {"refused": 3}, "key routes[...].refused: Expected `str`, got `int`"),
+        (("routes", "foreach"), {"more": 3}, "key routes[...]: Object contains unknown field `more`"),
+        (("routes", "capturable", "curve", "losses"), [], "key routes[...].curve.losses: "),
+        (("routes", "capturable", "deviation"), math.nan, "key routes.capturable.deviation is nan"),
+        (("rates", 1, 0), math.inf, "key rates[1][0] is inf, expected a finite number"),
+        (("rates", 1), 0.1, "key rates[1]: Expected `array`, got `float`"),
+        (("broken", "plain"), ["lr_zero"], "key broken[...]: Expected `object`, got `array`"),
+        (("dead",), "momentum", "key dead: Expected `array`, got `str`"),
+    ],
+)
+def test_a_route_rate_or_law_of_the_wrong_kind_names_its_key(
+    keys: tuple[str | int, ...], value: object, complaint: str
+) -> None:
+    assert refusal(altered(*keys, value=value, base=routed())).startswith(f"golden.json: {complaint}")
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -285,7 +357,7 @@ def test_a_file_that_is_cut_off_is_refused_with_the_line(length: int) -> None:
 
 
 def test_an_endless_integer_is_refused_in_one_line() -> None:
-    assert refusal('{"schema": 1, "resolution": ' + "1" * 5000 + "}").startswith("golden.json: ")
+    assert refusal(f'{{"schema": {SCHEMA}, "resolution": ' + "1" * 5000 + "}").startswith("golden.json: ")
 
 
 @pytest.mark.parametrize(

@@ -50,38 +50,42 @@ class Mistake(NamedTuple):
     wrong: str
 
 
-TOLERANCE = "not found <= policy.tolerance(point.envelope, run.dtype)"
-DEVIATION = "deviation(observed.get(point.step, math.nan), point.value,"
+TOLERANCE = "not distance <= policy.tolerance(point.envelope, run.dtype)"
+DEVIATION = "None if value is None else deviation(value, point.value,"
 NORMS = "in curve.norms.items()),"
-POINTS = "for point in points:\n            if"
+POINTS = "for point in points:\n            value"
 WINDOW = "curve.diverges[0] <= failure.step <= curve.diverges[1]"
+RATE = "not abs(now - then) <= policy.rate * max(map(abs, expected))"
+RATES = "enumerate(zip(found, expected, strict=False))"
+REFERENCE = "golden.reference(run.dtype, run.route)"
+KNOWN_LAWS = "golden.broken.get(run.route, {})"
 
 MISTAKES = [
-    Mistake("inverted_comparison", TOLERANCE, "found <= policy.tolerance(point.envelope, run.dtype)"),
-    Mistake("nan_is_accepted", TOLERANCE, "policy.tolerance(point.envelope, run.dtype) < found < math.inf"),
-    Mistake("margin_ignored", TOLERANCE, "not found <= policy.envelope(point.envelope, run.dtype)"),
-    Mistake("floor_ignored", TOLERANCE, "not found <= policy.margin * point.envelope"),
-    Mistake("envelope_ignored", TOLERANCE, "not found <= policy.tolerance(0.0, run.dtype)"),
+    Mistake("inverted_comparison", TOLERANCE, "distance <= policy.tolerance(point.envelope, run.dtype)"),
+    Mistake("nan_is_accepted", TOLERANCE, "policy.tolerance(point.envelope, run.dtype) < distance < math.inf"),
+    Mistake("margin_ignored", TOLERANCE, "not distance <= policy.envelope(point.envelope, run.dtype)"),
+    Mistake("floor_ignored", TOLERANCE, "not distance <= policy.margin * point.envelope"),
+    Mistake("envelope_ignored", TOLERANCE, "not distance <= policy.tolerance(0.0, run.dtype)"),
     Mistake("nothing_is_outside", TOLERANCE, "False"),
     Mistake("everything_is_outside", TOLERANCE, "True"),
     Mistake(
         "only_a_growing_value_counts",
         DEVIATION,
-        "deviation(max(observed.get(point.step, math.nan), point.value), point.value,",
+        "None if value is None else deviation(max(value, point.value), point.value,",
     ),
     Mistake(
         "only_a_falling_value_counts",
         DEVIATION,
-        "deviation(min(observed.get(point.step, math.nan), point.value), point.value,",
+        "None if value is None else deviation(min(value, point.value), point.value,",
     ),
-    Mistake("missing_value_accepted", DEVIATION, "deviation(observed.get(point.step, point.value), point.value,"),
+    Mistake("missing_value_accepted", DEVIATION, "0.0 if value is None else deviation(value, point.value,"),
     Mistake("float32_floor_everywhere", "EPS[dtype]", 'EPS["float32"]'),
     Mistake("float64_floor_everywhere", "EPS[dtype]", 'EPS["float64"]'),
-    Mistake("float64_curve_everywhere", "golden.curves[run.dtype]", 'golden.curves["float64"]'),
-    Mistake("last_step_exempt", POINTS, "for point in points[:-1]:\n            if"),
-    Mistake("first_step_exempt", POINTS, "for point in points[1:]:\n            if"),
+    Mistake("float64_curve_everywhere", REFERENCE, 'golden.reference("float64", run.route)'),
+    Mistake("last_step_exempt", POINTS, "for point in points[:-1]:\n            value"),
+    Mistake("first_step_exempt", POINTS, "for point in points[1:]:\n            value"),
     Mistake(
-        "last_step_of_a_long_curve_exempt", POINTS, "for point in points[: max(2, len(points) - 1)]:\n            if"
+        "last_step_of_a_long_curve_exempt", POINTS, "for point in points[: max(2, len(points) - 1)]:\n            value"
     ),
     Mistake("norms_ignored", NORMS, "in ()),"),
     Mistake("one_tensor_only", NORMS, "in list(curve.norms.items())[:1]),"),
@@ -89,7 +93,7 @@ MISTAKES = [
     Mistake("norms_of_the_run_only", NORMS, "in curve.norms.items() if name in run.norms),"),
     Mistake("losses_ignored", "(None, curve.losses, dict(enumerate(run.losses))),", ""),
     Mistake("losses_one_late", "dict(enumerate(run.losses)))", "dict(enumerate(run.losses, 1)))"),
-    Mistake("short_run_accepted", "(failure is not None and point.step not in observed)", "point.step not in observed"),
+    Mistake("short_run_accepted", "(failure is not None and found is None)", "found is None"),
     Mistake("failure_ignored", "    failure = run.failure\n    if failure", "    failure = None\n    if failure"),
     Mistake("failed_run_not_compared", "or (failure is not None and", "or failure is not None or ("),
     Mistake("raise_ignored", 'failure.kind == "raised"', "False"),
@@ -110,9 +114,45 @@ MISTAKES = [
     Mistake("tensor_order_reversed", "(found.step, -found.envelopes)", "(found.step, found.envelopes)"),
     Mistake("step_order_reversed", "(found.step, -found.envelopes)", "(-found.step, -found.envelopes)"),
     Mistake("steps_unordered", "(found.step, -found.envelopes)", "-found.envelopes"),
-    Mistake("deviation_for_envelopes", "found / policy.envelope(point.envelope, run.dtype), found", "found, found"),
+    Mistake(
+        "deviation_for_envelopes",
+        "distance / policy.envelope(point.envelope, run.dtype), distance",
+        "distance, distance",
+    ),
     Mistake("stale_digest_accepted", "golden.workload.digest != digest", "False"),
     Mistake("missing_dtype_accepted", "dtype not in golden.curves", "False"),
+    Mistake("missing_route_accepted", "route not in (PLAIN, *golden.routes)", "False"),
+    Mistake("routes_ignored", REFERENCE, "golden.curves.get(run.dtype)"),
+    Mistake("routes_not_judged", "bool(outside)", "bool(outside) and run.route == PLAIN"),
+    Mistake("rate_ignored", RATE, "False"),
+    Mistake("rate_inverted", RATE, "abs(now - then) <= policy.rate * max(map(abs, expected))"),
+    Mistake("rate_of_nan_is_accepted", RATE, "abs(now - then) > policy.rate * max(map(abs, expected))"),
+    Mistake("rate_too_low_is_accepted", RATE, "not now - then <= policy.rate * max(map(abs, expected))"),
+    Mistake("rate_too_high_is_accepted", RATE, "not then - now <= policy.rate * max(map(abs, expected))"),
+    Mistake("rate_relative_to_itself", RATE, "not abs(now - then) <= policy.rate * abs(then)"),
+    Mistake("rate_tolerance_is_absolute", RATE, "not abs(now - then) <= policy.rate"),
+    Mistake("rate_tolerance_may_be_negative", RATE, "not abs(now - then) <= policy.rate * max(expected)"),
+    Mistake(
+        "rate_of_the_first_group_only", "zip(run.rates, golden.rates, strict=True)", "zip(run.rates[:1], golden.rates)"
+    ),
+    Mistake("rate_of_the_start_ignored", RATES, "list(enumerate(zip(found, expected, strict=False)))[1:]"),
+    Mistake("rate_beyond_the_end_ignored", RATES, "list(enumerate(zip(found, expected, strict=False)))[:-1]"),
+    Mistake("rate_one_update_late", RATES, "enumerate(zip(found, expected, strict=False), 1)"),
+    Mistake("length_of_a_schedule_ignored", "len(found) != len(expected)", "False"),
+    Mistake("shorter_schedule_accepted", "len(found) != len(expected)", "len(found) > len(expected)"),
+    Mistake("longer_schedule_accepted", "len(found) != len(expected)", "len(found) < len(expected)"),
+    Mistake("number_of_groups_ignored", "None if failed else f", "None if True else f"),
+    Mistake("failed_run_must_have_all_groups", "None if failed else f", "f"),
+    Mistake("failed_run_must_have_all_rates", "len(expected) and not failed", "len(expected)"),
+    Mistake("rates_hide_a_failure", 'kind in ("match", "changed") and rate', "rate"),
+    Mistake("rates_of_a_changed_curve_ignored", 'kind in ("match", "changed") and rate', 'kind == "match" and rate'),
+    Mistake("laws_ignored", "law = _lost_law(run, golden)", 'law = ""'),
+    Mistake("law_of_any_route_forgiven", KNOWN_LAWS, "{law for laws in golden.broken.values() for law in laws}"),
+    Mistake("laws_never_forgiven", KNOWN_LAWS, "()"),
+    Mistake("one_forgiven_law_forgives_all", "if law not in known", "if not known"),
+    Mistake("law_outweighs_a_change", 'if kind == "match" and law:', "if law:"),
+    Mistake("law_told_before_the_rest", "note = note or law", "note = law or note"),
+    Mistake("law_of_a_changed_run_is_not_told", "note = note or law", 'note = note or (law if kind == "lost" else "")'),
     Mistake("existence_ignored", "if exists", "if True"),
     Mistake("margin_is_a_ceiling", "return max(self.margin", "return min(self.margin"),
     Mistake("free_is_a_floor", "min(self.generous * envelope, self.free)", "max(envelope, self.free)"),
@@ -302,7 +342,17 @@ def _mutants() -> Iterator[Mutant]:
 
 MUTANTS = list(_mutants())
 
-HARMLESS: dict[tuple[str, str], str] = {}
+HARMLESS: dict[tuple[str, str], str] = {
+    (
+        "zip(run.rates, golden.rates, strict=True)",
+        "zip(run.rates, golden.rates, strict=None)",
+    ): "their lengths were compared on the line above",
+    ("True", "False"): "ditto",
+    (
+        "zip(found, expected, strict=False)",
+        "zip(found, expected, strict=None)",
+    ): "zip takes None for False",
+}
 """(right, wrong) -> why the two cannot be told apart."""
 
 

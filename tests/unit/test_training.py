@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,12 +14,12 @@ from pytest_optcheck.curves import Failure, Needs
 from pytest_optcheck.training import Conditions, train
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from numpy.random import RandomState
     from torch import Tensor
 
-    from pytest_optcheck.workloads.base import Arrays
+    from pytest_optcheck.workloads.base import Arrays, Tensors
 
 BOWL = Bowl()
 JITTERED = Conditions(jitter=0)
@@ -176,6 +177,21 @@ def test_a_drawing_optimizer_is_seeded() -> None:
 def test_times_are_taken() -> None:
     run = train(Descent, BOWL, Conditions())
     assert 0.0 < run.step_s < run.train_s
+    assert 0.0 < run.model_s < run.train_s - run.step_s
+
+
+def test_the_time_in_a_closure_is_the_model_s_not_the_step_s() -> None:
+    class Slow(Bowl):
+        name = "slow"
+        steps = 2
+
+        def loss(self, params: Tensors, batch: Tensors) -> Tensor:
+            time.sleep(0.02)
+            return super().loss(params, batch)
+
+    run = train(WithClosure, Slow(), Conditions(needs=Needs(closure=True)))
+    assert run.model_s > 4 * 0.02
+    assert run.step_s < 0.04
 
 
 def test_float32_trains_in_float32() -> None:
@@ -345,10 +361,159 @@ def test_the_gradient_of_a_single_number_stays_dense() -> None:
     assert [gradient is not None and gradient.is_sparse for gradient in KeepsTensors.last] == [False, True]
 
 
+class KeepsRates(KeepsGroups):
+    """Leaves the learning rates of every update where the test finds them."""
+
+    seen: ClassVar[list[list[float]]] = []
+
+    def step(self) -> None:
+        if not self.updates:
+            self.seen.clear()
+        self.seen.append([group["lr"] for group in self.param_groups])
+        super().step()
+
+
 @pytest.mark.parametrize("factor", [0.5, 1.0, 2.0])
-def test_the_learning_rate_factor_multiplies_every_group(factor: float) -> None:
-    train(KeepsGroups, TwoGroups(), Conditions(lr_factor=factor))
-    assert [group["lr"] for group in KeepsGroups.built] == [0.1 * factor, 0.05 * factor]
+def test_the_learning_rate_factor_multiplies_every_group_around_each_update(factor: float) -> None:
+    train(KeepsRates, TwoGroups(), Conditions(lr_factor=factor))
+    assert KeepsRates.seen == [[0.1 * factor, 0.05 * factor]] * BOWL.steps
+    assert [group["lr"] for group in KeepsRates.built] == [0.1, 0.05]
+
+
+def halved_every_two(params: Iterable[Any], lr: float = 0.1) -> tuple[Any, list[Any]]:
+    """Gradient descent whose learning rate is halved after every second update."""
+    optimizer = torch.optim.SGD(params, lr=lr)
+    return optimizer, [torch.optim.lr_scheduler.StepLR(optimizer, 2, 0.5)]
+
+
+def test_a_scheduler_knows_nothing_of_the_learning_rate_factor() -> None:
+    scaled = train(halved_every_two, BOWL, Conditions(lr_factor=2.0))
+    assert scaled.rates == train(halved_every_two, BOWL, Conditions()).rates
+    assert scaled.losses == train(lambda p: halved_every_two(p, 0.2), BOWL, Conditions()).losses
+
+
+def test_learning_rates_are_kept_from_before_the_first_update_to_twenty_beyond_the_last() -> None:
+    (found,) = train(halved_every_two, BOWL, Conditions()).rates
+    assert found == tuple(0.1 * 0.5 ** (updates // 2) for updates in range(BOWL.steps + 21))
+
+
+def test_without_a_scheduler_no_learning_rates_are_kept() -> None:
+    assert train(Descent, BOWL, Conditions()).rates == ()
+
+
+def test_a_scheduler_is_stepped_after_every_update() -> None:
+    rates = [0.1 * 0.5 ** (step // 2) for step in range(BOWL.steps)]
+
+    class ByHand(Descent):
+        def update(self, parameter: Tensor, gradient: Tensor, lr: float) -> None:
+            del lr
+            super().update(parameter, gradient, rates[self.updates - 1])
+
+    assert train(halved_every_two, BOWL, Conditions()).losses == train(ByHand, BOWL, Conditions()).losses
+
+
+def test_the_learning_rate_of_a_later_group_is_left_to_its_scheduler() -> None:
+    first, second = train(halved_every_two, TwoGroups(), Conditions()).rates
+    assert first == second
+
+
+def test_a_schedule_that_refuses_to_go_on_ends_the_rates_where_it_does() -> None:
+    def factory(params: Iterable[Any]) -> tuple[Any, list[Any]]:
+        optimizer = torch.optim.SGD(params, lr=0.1)
+        return optimizer, [torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.2, total_steps=BOWL.steps + 2)]
+
+    run = train(factory, BOWL, Conditions())
+    assert run.failure is None
+    assert BOWL.steps + 1 < len(run.rates[0]) < BOWL.steps + 5
+
+
+def test_a_scheduler_that_raises_is_kept_as_a_failure_of_its_update() -> None:
+    def factory(params: Iterable[Any]) -> tuple[Any, list[Any]]:
+        optimizer = torch.optim.SGD(params, lr=0.1)
+        return optimizer, [torch.optim.lr_scheduler.LambdaLR(optimizer, lambda updates: 1 / (updates - 3))]
+
+    run = train(factory, BOWL, Conditions())
+    assert run.failure == Failure(3, "raised", "ZeroDivisionError: division by zero")
+
+
+class Joining(TwoGroups):
+    """The bowl whose second tensor is handed over after three updates."""
+
+    name = "bowl_joining"
+    joins: ClassVar[Mapping[str, int]] = {"matrix": 3}
+
+
+def sgd(params: Iterable[Any]) -> torch.optim.Optimizer:
+    return torch.optim.SGD(params, lr=0.1)
+
+
+@pytest.mark.parametrize(
+    "needs",
+    [Needs(), Needs(one_group=True), Needs(first="named")],
+    ids=["groups", "one_group", "named"],
+)
+def test_a_tensor_that_joins_late_is_frozen_until_then_and_trained_from_then_on(needs: Needs) -> None:
+    run = train(sgd, Joining(), Conditions(needs=needs, watch=True))
+    initial = float(BOWL.problem(torch.float64).parameters["matrix"].detach().norm())
+    norms = run.norms["matrix"]
+    assert [norms[update] == initial for update in (1, 2, 3, 4)] == [True, True, True, False]
+    assert norms[4] != norms[6]
+    assert run.broken == {}
+
+
+@pytest.mark.parametrize("one_group", [False, True])
+def test_a_tensor_that_the_optimizer_refuses_never_joins(one_group: bool) -> None:
+    handed: list[Tensor] = []
+
+    class Keeps(torch.optim.SGD):
+        def add_param_group(self, param_group: dict[str, Any]) -> None:
+            super().add_param_group(param_group)
+            handed.extend(param_group["params"])
+
+    run = train(Keeps, Joining(), Conditions(needs=Needs(one_group=one_group, frozen=("matrix",))))
+    assert [tuple(tensor.shape) for tensor in handed] == [(3,)]
+    assert len(set(run.norms["matrix"].values())) == 1
+
+
+def test_the_learning_rate_of_a_group_that_is_not_there_yet_is_zero() -> None:
+    first, second = train(halved_every_two, Joining(), Conditions()).rates
+    assert len(first) == len(second) == Joining.steps + 21
+    assert [rate == 0.0 for rate in second[:6]] == [True, True, True, True, False, False]
+    assert all(first)
+
+
+def test_laws_are_watched_where_that_is_asked_for() -> None:
+    class Writes(Descent):
+        def update(self, parameter: Tensor, gradient: Tensor, lr: float) -> None:
+            super().update(parameter, gradient, lr)
+            gradient.zero_()
+
+    assert train(Writes, BOWL, Conditions()).broken == {}
+    assert list(train(Writes, BOWL, Conditions(watch=True)).broken) == ["gradients_untouched"]
+
+
+@pytest.mark.parametrize("build", [sgd, Descent])
+def test_watching_the_laws_does_not_alter_the_curve(build: Callable[[Iterable[Any]], Any]) -> None:
+    watched, unwatched = (train(build, TwoGroups(), Conditions(watch=watch)) for watch in (True, False))
+    assert (watched.losses, watched.norms) == (unwatched.losses, unwatched.norms)
+
+
+def test_a_run_names_its_route() -> None:
+    assert train(sgd, BOWL, Conditions(route="resume")).route == "resume"
+
+
+def test_an_optimizer_with_two_modes_is_evaluated_in_the_other_one_at_the_end() -> None:
+    modes: list[str] = []
+
+    class Switches(Descent):
+        def train(self) -> None:
+            modes.append("train")
+
+        def eval(self) -> None:
+            modes.append("eval")
+
+    train(Switches, BOWL, Conditions())
+    assert modes == ["train", "eval", "train"]
 
 
 def test_a_learning_rate_factor_is_another_learning_rate() -> None:

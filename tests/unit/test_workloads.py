@@ -28,7 +28,7 @@ Class: TypeAlias = Any
 """A workload class to inherit from, chosen at run time."""
 
 BUILTIN = sorted(workloads.BUILTIN)
-WITH_DATA = ["digits_cnn", "linear", "mlp", "zoo"]
+WITH_DATA = ["digits_cnn", "finetune", "linear", "logistic", "lstm", "mlp", "zoo"]
 
 
 @pytest.fixture(autouse=True)

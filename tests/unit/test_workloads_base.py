@@ -100,6 +100,68 @@ def test_a_batch_holds_the_rows_of_its_step() -> None:
         assert batch["label"].tolist() == [row % 3 for row in rows.tolist()]
 
 
+class Pairs(Labelled):
+    name = "pairs"
+    batch_size: ClassVar[int | None] = 4
+
+
+def test_the_halves_of_a_batch_are_its_rows_in_order() -> None:
+    problem = Pairs().problem(F64)
+    whole = problem.batch(1)
+    halves = []
+    for half in (0, 1):
+        problem.half = half
+        halves.append(problem.batch(1))
+    assert [len(half["x"]) for half in halves] == [2, 2]
+    for name, rows in whole.items():
+        assert torch.equal(torch.cat([half[name] for half in halves]), rows)
+
+
+@pytest.mark.parametrize("workload", [Labelled, FullBatch, NoData])
+def test_what_cannot_be_halved_is_whole_in_both_halves(workload: type[Workload]) -> None:
+    problem = workload().problem(F64)
+    whole = problem.batch(0)
+    for half in (0, 1):
+        problem.half = half
+        assert {name: rows.tolist() for name, rows in problem.batch(0).items()} == {
+            name: rows.tolist() for name, rows in whole.items()
+        }
+
+
+@pytest.mark.parametrize(("which", "expected"), [(3, 3.0), (slice(2, 4), [2.0, 3.0]), (slice(0, 1), [0.0])])
+def test_rows_of_one_array_are_given_whatever_the_batch(which: int | slice, expected: float | list[float]) -> None:
+    assert Labelled().problem(F64).rows("x", which).tolist() == expected
+
+
+def test_renewed_parameters_have_the_values_of_now_in_memory_of_their_own() -> None:
+    problem = Labelled().problem(F64)
+    old = dict(problem.parameters)
+    old["weight"].requires_grad_(False)
+    problem.backward(0)
+    with torch.no_grad():
+        old["frame"].add_(1.0)
+    problem.renew()
+    assert list(problem.parameters) == list(old)
+    for name, parameter in problem.parameters.items():
+        assert parameter is not old[name]
+        assert parameter.grad is None
+        assert parameter.requires_grad == (name != "weight")
+        assert torch.equal(parameter, old[name])
+        assert parameter.data_ptr() != old[name].data_ptr()
+        assert parameter.stride() == old[name].stride()
+
+
+@pytest.mark.filterwarnings("ignore:Using backward")  # with create_graph: the cycle is the point
+@pytest.mark.parametrize("wanted", [False, True])
+def test_gradients_are_differentiable_where_that_is_asked_for(wanted: bool) -> None:
+    problem = Labelled().problem(F64)
+    problem.create_graph = wanted
+    problem.backward(0)
+    gradient = problem.parameters["frame"].grad
+    assert gradient is not None
+    assert gradient.requires_grad == wanted
+
+
 def test_parameters_are_drawn_before_the_order() -> None:
     problem = Labelled().problem(F64, seed=3)
     random = RandomState(3)

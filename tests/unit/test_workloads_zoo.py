@@ -1,13 +1,17 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
+from pytest_optcheck.training import Conditions, train
 from pytest_optcheck.workloads.zoo import SCALES, SHAPES, Zoo
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pytest_optcheck.workloads.base import Problem
 
 F64, F32 = torch.float64, torch.float32
@@ -27,9 +31,13 @@ def gradients(problem: Problem, step: int) -> dict[str, torch.Tensor | None]:
 
 
 def present(problem: Problem, name: str, step: int) -> torch.Tensor:
-    found = gradients(problem, step)[name]
-    assert found is not None
-    return found
+    gradients(problem, step)
+    return present_now(problem.parameters[name])
+
+
+def present_now(parameter: torch.Tensor) -> torch.Tensor:
+    assert parameter.grad is not None
+    return parameter.grad
 
 
 def test_gradients_are_absent_where_they_are_documented_to_be(problem: Problem) -> None:
@@ -95,18 +103,80 @@ def test_the_burst_is_a_hundredfold_for_three_updates(problem: Problem) -> None:
     assert min(largest[:3]) > 10 * max(largest[3:])
 
 
-def test_the_reused_gradient_is_one_tensor_that_nobody_refreshes(problem: Problem) -> None:
+def test_the_reused_gradient_is_one_tensor_with_the_numbers_of_its_update(problem: Problem) -> None:
     first = present(problem, "reused", 0)
-    second = present(problem, "reused", 1)
-    assert second is first
+    kept = first.clone()
     first.add_(1.0)
-    assert torch.equal(present(problem, "reused", 2), first)
+    assert present(problem, "reused", 1) is first
+    assert torch.equal(first, kept)
+
+
+def test_an_optimizer_that_keeps_a_reference_to_a_gradient_shows_on_the_reused_one_alone() -> None:
+    class Momentum(torch.optim.Optimizer):
+        def __init__(self, params: Iterable[Any], *, copies: bool) -> None:
+            super().__init__(params, {"lr": 0.01, "copies": copies})
+
+        @torch.no_grad()
+        def step(self) -> None:  # type: ignore[override] # no closure
+            for group in self.param_groups:
+                for p in group["params"]:
+                    if p.grad is not None:
+                        first = p.grad.clone() if group["copies"] else p.grad
+                        v = self.state[p].setdefault("v", first)
+                        if v is not first:
+                            v.mul_(0.9).add_(p.grad)
+                        p.sub_(group["lr"] * v)
+
+    kept, copied = (train(lambda p, c=c: Momentum(p, copies=c), Zoo(), Conditions(steps=4)) for c in (False, True))  # type: ignore[misc] # bound in the loop
+    ends = {name: (kept.norms[name][4], copied.norms[name][4]) for name in SHAPES}
+    assert {name for name, (one, other) in ends.items() if one != pytest.approx(other, rel=1e-9)} == {"reused"}
 
 
 def test_another_training_has_a_reused_gradient_of_its_own(problem: Problem) -> None:
-    present(problem, "reused", 0).add_(1.0)
-    fresh = Zoo().problem(F64)
-    assert not torch.equal(present(fresh, "reused", 0), present(problem, "reused", 0))
+    first = present(problem, "reused", 0)
+    kept = first.clone()
+    assert present(Zoo().problem(F64), "reused", 0) is not first
+    present(Zoo().problem(F64), "reused", 0).add_(1.0)
+    assert torch.equal(first, kept)
+
+
+def test_gradients_are_added_to_what_is_there(problem: Problem) -> None:
+    once = {name: None if g is None else g.clone() for name, g in gradients(problem, 0).items()}
+    problem.backward(0)
+    for name, parameter in problem.parameters.items():
+        gradient = once[name]
+        assert (parameter.grad is None) == (gradient is None)
+        assert gradient is None or torch.equal(present_now(parameter), 2.0 * gradient)
+
+
+def test_an_absent_gradient_is_absent_though_there_was_one(problem: Problem) -> None:
+    for parameter in problem.parameters.values():
+        parameter.grad = torch.ones_like(parameter)
+    problem.backward(2)
+    assert {name for name, p in problem.parameters.items() if p.grad is None} == {"pauses"}
+
+
+def test_tensors_that_are_idle_at_first_are_declared_with_their_updates(problem: Problem) -> None:
+    assert Zoo.idle == {"skips": 2, "late": 2}
+    for name, updates in Zoo.idle.items():
+        found = [gradients(problem, step)[name] is None for step in range(updates + 1)]
+        assert found == [True] * updates + [False]
+
+
+def test_every_tensor_has_its_anchor_in_one_row(problem: Problem) -> None:
+    """The loss sees each of them at its own distance: moved to its anchor, a tensor no longer counts."""
+    anchors = problem.rows("anchors", 0)
+    assert 1.0 <= float(anchors.min()) < float(anchors.max()) <= 2.0
+    before, at = problem.final_loss(), 0
+    for name, parameter in problem.parameters.items():
+        apart = (parameter.detach().reshape(-1) - anchors[at : at + parameter.numel()]).square()
+        parameter.data.copy_(anchors[at : at + parameter.numel()].view(parameter.shape))
+        gone = math.log1p(math.sqrt(float(apart.mean()))) if parameter.numel() else 0.0
+        after = problem.final_loss()
+        assert before - after == pytest.approx(gone, rel=1e-9, abs=1e-12), name
+        before, at = after, at + parameter.numel()
+    assert before == pytest.approx(0.0, abs=1e-12)
+    assert at == len(anchors)
 
 
 def test_every_other_gradient_is_a_fresh_tensor(problem: Problem) -> None:
