@@ -64,6 +64,7 @@ class Answer:
     spec: str
     workload: str
     dtype: str
+    route: str
     verdict: str
     first_step: int | None = None
     envelopes: float | None = None
@@ -73,7 +74,12 @@ class Answer:
         """One line for a reader."""
         outside = "" if self.first_step is None else f", first outside at step {self.first_step}"
         size = "" if self.envelopes is None else f" by {self.envelopes:.1e} × envelope"
-        return f"{self.verdict.upper()}: {self.spec} on {self.workload}, {self.dtype}{outside}{size}"
+        return f"{self.verdict.upper()}: {self.spec} on {self.workload}, {self.how}{outside}{size}"
+
+    @property
+    def how(self) -> str:
+        """The route, or the dtype of the plain one."""
+        return self.dtype if self.route == "plain" else self.route
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +169,7 @@ def described(name: str, check: Check) -> Iterator[str]:
     )
     if check.tightest is not None:
         near = check.tightest
-        case = f"{near.spec} on {near.workload}, {near.dtype}"
+        case = f"{near.spec} on {near.workload}, {near.how}"
         yield f"  nearest to its tolerance among the matches: {near.tolerance_used:.1%} of it, {case}"
     yield from (f"  {answer}" for answer in check.false_alarms)
     yield from (f"  NO VERDICT: {problem}" for problem in check.problems)
@@ -228,6 +234,7 @@ def read(junit: Path) -> _Reading:
                     found["optcheck_spec"],
                     found["optcheck_workload"],
                     found["optcheck_dtype"],
+                    found["optcheck_route"],
                     found["optcheck_verdict"],
                     first_step=None if first is None else int(first),
                     envelopes=None if envelopes is None else float(envelopes),
@@ -266,19 +273,12 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
 
 def tolerance_used(run: Run, golden: Golden, policy: Policy) -> float:
     """The largest deviation of `run` from `golden` as a share of its tolerance, over all kept losses and norms."""
-    from pytest_optcheck.curves import deviation
+    from pytest_optcheck.judge import deviations
 
-    curve = golden.curves[run.dtype]
-    series = [(curve.losses, dict(enumerate(run.losses)))]
-    series += [(points, dict(run.norms.get(name, {}))) for name, points in curve.norms.items()]
-    used = 0.0
-    for points, observed in series:
-        largest = max(abs(point.value) for point in points)
-        for point in points:
-            if point.step in observed:
-                found = deviation(observed[point.step], point.value, largest)
-                used = max(used, found / policy.tolerance(point.envelope, run.dtype))
-    return used
+    curve = golden.reference(run.dtype, run.route)
+    found = deviations(run, curve) if curve is not None else ()
+    shares = (d / policy.tolerance(point.envelope, run.dtype) for _, point, d in found if d is not None)
+    return max(shares, default=0.0)
 
 
 if __name__ == "__main__":

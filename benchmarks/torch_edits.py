@@ -22,7 +22,8 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.environments import Answer, optcheck  # noqa: E402 - found by the path above
 from benchmarks.figures import add_json_option, finish  # noqa: E402 - ditto
-from pytest_optcheck.specs import TextSpec, parse  # noqa: E402 - after the path
+from pytest_optcheck.routes import OWN_CURVE  # noqa: E402 - after the path
+from pytest_optcheck.specs import TextSpec, parse  # noqa: E402 - ditto
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -109,6 +110,14 @@ def decay_of(spec: TextSpec) -> str:
     return "decoupled" if spec.name == "AdamW" or keywords.get("decoupled_weight_decay") else "coupled"
 
 
+def on_route(spec: TextSpec, route: str) -> TextSpec:
+    """The spec as a route builds it, as far as that chooses the implementation."""
+    if route not in ("foreach", "fused"):
+        return spec
+    turned = not dict(spec.keywords).get(route)
+    return spec.with_settings(**{"foreach": False, "fused": False, route: turned})
+
+
 EDITS = (
     Edit(
         "eps inside the root (for-loop, without amsgrad)",
@@ -174,8 +183,9 @@ class Wrong:
     """What the goldens got wrong about one edit.
 
     Attributes:
-        green: float64 cases that run the edited line and match, and specs that run it and match everywhere.
-        elsewhen: float64 cases that turned red at another step than expected.
+        green: float64 cases, on any route to the plain curve, that run the edited line and match; and configured
+            specs that were not checked at all.
+        elsewhen: such cases that turned red at another step than expected.
         red: cases that do not run the edited line and do not match.
     """
 
@@ -187,24 +197,36 @@ class Wrong:
     def among(cls, answers: Iterable[Answer], edit: Edit) -> Wrong:
         """Compare every answer with what `edit` must do to it.
 
-        float32 cases may match or turn red later (a change below float32's rounding is none there), not earlier.
+        Cases in fewer bits may match or turn red later (a change below their rounding is none there), not earlier.
+        The route ``differentiable`` has formulas of its own among those of the for-loop, and is passed over.
         """
-        specs = expected(edit)
         green, elsewhen, red = [], [], []
         for answer in answers:
-            if answer.spec not in specs:
+            if answer.route == "differentiable":
+                continue
+            if not reaches(edit, on_route(parse(answer.spec), answer.route)):
                 red += [str(answer)] if answer.verdict != "match" else []
             elif answer.verdict == "match":
-                green += [str(answer)] if answer.dtype == "float64" else []
+                green += [] if narrow(answer) else [str(answer)]
             elif answer.first_step != edit.step and not later(answer, edit):
                 elsewhen.append(str(answer))
-        unseen = specs - {answer.spec for answer in answers}
+        unseen = expected(edit) - {answer.spec for answer in answers}
         return cls((*green, *(f"{spec}: not checked at all" for spec in sorted(unseen))), tuple(elsewhen), tuple(red))
 
 
 def later(answer: Answer, edit: Edit) -> bool:
-    """A float32 case that turned red after the expected update."""
-    return answer.dtype == "float32" and answer.first_step is not None and answer.first_step > edit.step
+    """A case in fewer bits that turned red after the expected update."""
+    return narrow(answer) and answer.first_step is not None and answer.first_step > edit.step
+
+
+def narrow(answer: Answer) -> bool:
+    """Whether a case computes in fewer bits than float64."""
+    return answer.dtype == "float32" or answer.route in OWN_CURVE
+
+
+def reaches(edit: Edit, spec: TextSpec) -> bool:
+    """Whether an optimizer runs the edited line."""
+    return spec.module == "torch.optim" and spec.name in ("Adam", "AdamW") and edit.reached(spec)
 
 
 def configured() -> list[TextSpec]:
@@ -216,7 +238,7 @@ def configured() -> list[TextSpec]:
 
 def expected(edit: Edit) -> set[str]:
     """Specs of the ini list that run the edited line."""
-    return {spec.text for spec in configured() if spec.name in ("Adam", "AdamW") and edit.reached(spec)}
+    return {spec.text for spec in configured() if reaches(edit, spec)}
 
 
 def checked_under(edit: Edit) -> Sequence[Answer]:
@@ -251,7 +273,7 @@ def described(edit: Edit, answers: Iterable[Answer], wrong: Wrong) -> Iterator[s
                 f"  {spec}: {len(red)} of {len(cases)} cases {', '.join(kinds)}, "
                 f"first outside after update {', '.join(map(str, steps))}"
             )
-            yield from (f"    green: {case.workload}, {case.dtype}" for case in cases if case.verdict == "match")
+            yield from (f"    green: {case.workload}, {case.how}" for case in cases if case.verdict == "match")
     yield f"  expected: {len(expected(edit))} specs; {'right' if wrong == Wrong() else 'WRONG'}"
     yield from (f"  MISSED: {text}" for text in wrong.green)
     yield from (f"  OTHER STEP: {text}" for text in wrong.elsewhen)

@@ -45,11 +45,8 @@ class Assembly:
         """Build the optimizer."""
         built = self.factory(params)
         optimizer, _ = schedules.split(built)
-        settings = copy.deepcopy(dict(self.settings))  # an optimizer, or a scheduler, may write into them
-        for group in optimizer.param_groups if settings else ():
-            group.update(settings)
-        if settings:
-            optimizer.defaults.update(settings)
+        for settings in (*optimizer.param_groups, optimizer.defaults) if self.settings else ():
+            settings.update(copy.deepcopy(dict(self.settings)))  # an optimizer, or a scheduler, may write into them
         return built
 
 

@@ -212,6 +212,7 @@ def _check(case: Case, settings: Settings, golden: Golden | None, *, exists: boo
     )
     result = replace(result, discovered=case.discovered)
     case.spec.factory()  # raises what the user has to know, before any training
+    case.spec.schedules()
     if golden is not None:
         limits = tuple(_limits(golden))
         result = replace(result, resolution=golden.resolution, stochastic=golden.stochastic, limits=limits)
@@ -342,9 +343,12 @@ def findings(golden: Golden) -> Iterator[str]:
         if found != "same" and found.curve is not None and not routes.load(name).own_curve:
             size = "leaves the finite numbers" if found.deviation is None else f"departs by {found.deviation:.1e}"
             yield f"route {name} {size}"
+    broken: dict[str, dict[str, str]] = {}
     for name, laws in golden.broken.items():
         for law, how in laws.items():
-            yield f"law {law} is broken on {name}: {how}"
+            broken.setdefault(law, {})[name] = how
+    for law, by_route in broken.items():
+        yield f"law {law} is broken on {', '.join(by_route)}: {next(iter(by_route.values()))}"
     if golden.dead:
         yield f"arguments that change nothing: {', '.join(golden.dead)}"
 

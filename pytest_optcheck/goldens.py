@@ -6,6 +6,7 @@ Only plain JSON is read, and everything in it is checked before use. Imports nei
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import math
@@ -108,7 +109,8 @@ class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         stochastic: two identical runs differed.
         resolution: the smallest relative change of the learning rate that was seen, or None.
         routes: route -> ``same`` where it landed on the plain curve, else how it departed.
-        broken: route -> law -> how the optimizer broke it when it was recorded; never held against it.
+        broken: route -> law -> how the optimizer broke it when it was recorded; never held against it. What it
+            breaks on the plain route is excused on every other.
         rates: learning rate of each group after 0, 1, 2, … updates, beyond the end too; empty without schedulers.
         optional: keys of a parameter group that a loaded state dict may lack, and ``step`` where its counters
             may be plain numbers.
@@ -165,7 +167,7 @@ class Goldens:
             return None
         except (OSError, UnicodeDecodeError) as error:
             raise UnreadableGoldenError(f"{path}: cannot be read ({one_line(error)})") from error
-        golden = decode(text, path)
+        golden = _decoded(text, path)
         if golden is not None:
             for key, found, expected in (
                 ("spec", golden.spec, spec),
@@ -257,6 +259,10 @@ def decode(text: str, path: Path) -> Golden | None:
         return msgspec.convert(raw, Golden)
     except msgspec.ValidationError as error:
         raise UnreadableGoldenError(f"{path}: {_key_error(error)}; {_MEND}") from error
+
+
+_decoded = functools.lru_cache(maxsize=1024)(decode)
+"""Collection looks at every golden, then each of its cases does: decoding takes longer than reading the file."""
 
 
 def encode(golden: Golden) -> str:

@@ -180,7 +180,7 @@ def _kind(run: Run, curve: Curve, policy: Policy, *, changed: bool) -> tuple[Kin
 
 def _lost_law(run: Run, golden: Golden) -> str:
     """The first law that the run breaks and that the optimizer kept when it was recorded."""
-    known = golden.broken.get(run.route, {})
+    known = {**golden.broken.get(PLAIN, {}), **golden.broken.get(run.route, {})}
     return next((f"law {law}: {how}" for law, how in run.broken.items() if law not in known), "")
 
 

@@ -60,7 +60,7 @@ class GradientsUntouched(Law):
 
     def update(self, training: Training, before: Snapshot) -> str | None:
         """Compare every gradient with its copy."""
-        if training.closure_needed:  # a closure computes new ones in the midst of the step
+        if training.closure_needed or training.route.scales:  # a closure computes new ones in the midst of the step
             return None
         for name, old in before.gradients.items():
             now = training.tensors[name].grad

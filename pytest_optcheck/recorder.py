@@ -153,8 +153,9 @@ def with_routes(what: Recording, golden: Golden) -> Golden:
         run = train(build, what.workload, conditions)
         found[name] = _measured(what, build, conditions, run, golden)
         broken.pop(name, None)
-        if run.broken:
-            broken[name] = dict(run.broken)
+        own = {law: how for law, how in run.broken.items() if law not in golden.broken.get(PLAIN, {})}
+        if own:
+            broken[name] = own
     return structs.replace(golden, routes=found, broken=broken, optional=optional)
 
 

@@ -109,7 +109,8 @@ def telling(name: str, value: Any) -> Iterator[Any]:  # noqa: ANN401 - whatever 
     elif isinstance(value, int):
         if value == 0:
             yield _telling_number(name, 0.0)  # many a float is declared as 0
-        yield 2 if value > 2 else value + 1  # noqa: PLR2004 - a period of two falls inside every training
+        if value > 2:  # noqa: PLR2004 - a period of two falls inside every training
+            yield 2
         yield value + 1
     elif isinstance(value, float):
         if math.isfinite(value):

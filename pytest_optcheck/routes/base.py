@@ -51,11 +51,13 @@ class Route:
             compared with the plain curve, only with its own.
         closure: ``step`` is given a closure.
         regroups: the optimizer has other groups than on the plain route, so that a schedule is another one.
+        scales: gradients are scaled before the step, and it is the optimizer's affair whether they are so after it.
     """
 
     own_curve: ClassVar[bool] = False
     closure: ClassVar[bool] = False
     regroups: ClassVar[bool] = False
+    scales: ClassVar[bool] = False
 
     def settings(self, current: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """Constructor settings to replace; None where the optimizer has not what the route needs.

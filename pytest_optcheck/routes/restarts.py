@@ -180,4 +180,4 @@ def _same(one: object, other: object) -> bool:
 def _same_leaf(one: object, other: object) -> bool:
     if isinstance(one, Tensor) and isinstance(other, Tensor):
         return one.dtype == other.dtype and torch.equal(one, other)
-    return repr(one) == repr(other)
+    return repr(one) == repr(other) or pickle.dumps(one) == pickle.dumps(other)  # a repr may hold an address

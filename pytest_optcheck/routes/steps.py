@@ -82,6 +82,8 @@ class Accumulated(Route):
 class Scaled(Route):
     """Gradients scaled by ``GradScaler``, every other time unscaled by hand first; one infinite step is injected."""
 
+    scales = True
+
     def __init__(self) -> None:
         """Nothing is scaled yet."""
         self.scaler: torch.amp.GradScaler | None = None

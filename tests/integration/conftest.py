@@ -13,6 +13,7 @@ from pytest_optcheck import checking, recorder, session, suite  # noqa: F401 - d
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -26,8 +27,16 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Proje
 @pytest.fixture(scope="session")
 def recorded_curves(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Project], None]:
     """Gives a project its recorded goldens; they are recorded once a session."""
-    store = tmp_path_factory.mktemp("recorded") / "reference_curves"
+    return _recording(tmp_path_factory.mktemp("recorded") / "reference_curves")
 
+
+@pytest.fixture(scope="session")
+def routed_curves(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Project], None]:
+    """The same with all routes."""
+    return _recording(tmp_path_factory.mktemp("routed") / "reference_curves")
+
+
+def _recording(store: Path) -> Callable[[Project], None]:
     def give(project: Project) -> None:
         if not store.exists():
             project.run("--optcheck-update").assert_outcomes(passed=3)
@@ -35,6 +44,14 @@ def recorded_curves(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Proje
         shutil.copytree(store, project.root / "reference_curves", dirs_exist_ok=True)
 
     return give
+
+
+@pytest.fixture
+def routed(project: Project, routed_curves: Callable[[Project], None]) -> Project:
+    """The sample project under the default profile, with its goldens."""
+    project.set("routes", None)
+    routed_curves(project)
+    return project
 
 
 @pytest.fixture

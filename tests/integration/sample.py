@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_optcheck import workloads
 
 if TYPE_CHECKING:
     import pytest
+
+FORGETS = """
+    def load_state_dict(self, state_dict):
+        super().load_state_dict({**state_dict, "state": {}})
+"""
+"""A mistake to plant at the end of ``toy.py``: ``Momentum`` loses its velocity in a load."""
 
 SAMPLE = Path(__file__).parents[2] / "fixtures" / "sample_project"
 
@@ -51,10 +59,30 @@ class Project:
             lines.append(f"{key} {value}")
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
+    def append(self, file: str, text: str) -> None:
+        """Add `text` to the end of a file."""
+        with (self.root / file).open("a", encoding="utf-8") as stream:
+            stream.write(text)
+
+    def obey(self, result: pytest.RunResult, order: str) -> pytest.RunResult:
+        """Run the last command that `result` printed as ``order: pytest …``."""
+        lines = [line.partition("pytest ")[2] for line in result.outlines if line.strip().startswith(f"{order}:")]
+        return self.run(*shlex.split(lines[-1]))
+
+    def collected(self, *arguments: str) -> list[str]:
+        """What is in the brackets of every item of the suite, and of every marked test."""
+        lines = self.run("--optcheck", "--collect-only", "-q", *arguments).outlines
+        return [line.partition("optcheck::")[2] or line for line in lines if "::" in line]
+
     def goldens(self) -> dict[str, str]:
         """Text of every golden, by path below the curve directory."""
         curves = self.root / "reference_curves"
         return {str(p.relative_to(curves)): p.read_text(encoding="utf-8") for p in sorted(curves.rglob("*.json"))}
+
+    def stored(self, part: str) -> dict[str, Any]:
+        """What is in the one golden whose directory contains `part`."""
+        found: dict[str, Any] = json.loads(self.golden(part).read_text(encoding="utf-8"))
+        return found
 
     def golden(self, part: str) -> Path:
         """The one golden whose directory contains `part`."""

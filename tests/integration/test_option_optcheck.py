@@ -203,7 +203,10 @@ def test_an_empty_configuration_fails_under_xdist(project: Project) -> None:
         ),
         ("workloads=['moon']", "*test_descent: unknown workload 'moon'; known are *"),
         ("workloads='bowl'", "*test_descent: marker optcheck: workloads is 'bowl', expected a list of names"),
-        ("routes=['resum']", "*test_descent: marker optcheck: routes has 'resum', expected 'default' or a list of names; *"),
+        (
+            "routes=['resum']",
+            "*test_descent: marker optcheck: routes has 'resum', expected 'default' or a list of names; *",
+        ),
         ("routes='resume'", "*test_descent: marker optcheck: routes has 'resume', expected 'default' or a list *"),
         ("'bowl'", "*test_descent: marker optcheck takes no positional argument*"),
     ],

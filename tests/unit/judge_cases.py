@@ -577,7 +577,13 @@ LAWS = [
         "a_law_that_was_broken_on_another_route_only_is_lost",
         replace(ON_ROUTE, broken=COUNTED),
         _verdict("lost", "law steps_counted: the counter of a is 3"),
-        stored={"broken": {"plain": COUNTED, OTHER_ROUTE: COUNTED}},
+        stored={"broken": {"plain": WRITTEN, OTHER_ROUTE: COUNTED}},
+    ),
+    _judged(
+        "a_law_that_was_broken_on_the_plain_route_is_excused_on_every_other",
+        replace(ON_ROUTE, broken=COUNTED),
+        _verdict("match"),
+        stored={"broken": {"plain": COUNTED, ON_ROUTE.route: WRITTEN}},
     ),
     _judged(
         "of_two_broken_laws_the_new_one_is_told",
@@ -789,7 +795,7 @@ PRECHECKS = [
         dtype="float32",
     ),
     _prechecked("a_route_that_was_recorded_can_be_judged", golden(routes={ROUTE: "same"}), None, route=ROUTE),
-    _prechecked("a_route_that_departed_can_be_judged", golden(**DEPARTED), None, route=ROUTE),
+    _prechecked("a_route_that_departed_can_be_judged", golden(routes=DEPARTED["routes"]), None, route=ROUTE),
     _prechecked(
         "a_route_that_was_not_recorded_is_missing",
         golden(routes={OTHER_ROUTE: "same"}),

@@ -108,7 +108,7 @@ class Rule(torch.optim.Optimizer):
         """Complex numbers as pairs."""
         return torch.view_as_real(tensor) if tensor.is_complex() else tensor
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override] # noqa: ANN401 - torch overloads it
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # noqa: ANN401 - torch overloads it
         loss = closure() if closure is not None else None
         for group in self.param_groups:
             with torch.set_grad_enabled(group["differentiable"]):
@@ -220,7 +220,7 @@ class OpensWithoutMaximize(Rule):
 class AsksTwice(Rule):
     """closure: called once for the loss, once more for the gradients."""
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override] # noqa: ANN401 - see Rule
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # noqa: ANN401 - see Rule
         if closure is not None:
             closure()
         return super().step(closure)
@@ -424,4 +424,4 @@ MUTANTS: Mapping[str, tuple[type[Rule], frozenset[str]]] = {
 
 def spec(optimizer: type[Rule]) -> TextSpec:
     """How a user would name it."""
-    return TextSpec(__name__, optimizer.__qualname__)
+    return TextSpec(optimizer.__module__, optimizer.__qualname__)

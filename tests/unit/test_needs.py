@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -92,6 +93,49 @@ def found(build: Callable[[Iterable[Any]], Any], workload: Bowl = BOWL) -> tuple
 def test_an_optimizer_in_textbook_form_needs_nothing() -> None:
     assert found(Descent) == (Needs(), "float64")
     assert found(Descent, TwoGroups()) == (Needs(), "float64")
+
+
+class Sleeps(Descent):
+    """Takes its time, at every update or at its first one in this process only."""
+
+    cold = True
+    always_s = 0.0
+    first_s = 0.0
+
+    def step(self) -> None:
+        time.sleep(self.always_s + (self.first_s if type(self).cold else 0.0))
+        type(self).cold = False
+        super().step()
+
+
+def test_a_slow_optimizer_makes_fewer_updates() -> None:
+    class Slow(Sleeps):
+        always_s = 0.08
+
+    needs, _ = found(Slow, Longer())
+    assert 8 <= needs.steps <= 13
+
+
+def test_an_optimizer_that_is_slow_once_makes_all_updates() -> None:
+    class WarmsUp(Sleeps):
+        first_s = 0.5
+
+    assert found(WarmsUp, Longer()) == (Needs(), "float64")
+
+
+def test_a_slow_optimizer_never_makes_more_updates_than_the_model_has() -> None:
+    class Slow(Sleeps):
+        always_s = 0.18
+
+    assert found(Slow) == (Needs(), "float64")
+
+
+def test_an_optimizer_that_takes_too_long_is_refused_with_its_seconds() -> None:
+    class Slowest(Sleeps):
+        always_s = 0.3
+
+    with pytest.raises(OptcheckError, match=r"toy is too slow on bowl: 0\.3\d* s an update"):
+        found(Slowest)
 
 
 def test_lbfgs_needs_a_closure() -> None:

@@ -58,6 +58,19 @@ def test_a_failure_names_everything_a_maintainer_asks() -> None:
     ]
 
 
+def test_a_failure_on_a_route_names_it_and_one_on_the_plain_route_does_not() -> None:
+    lines = message.failure(replace(result(CHANGED), route="resume")).splitlines()
+    assert lines[1] == "  on digits_cnn, float64, cpu, route resume"
+    assert "route" not in message.failure(result(CHANGED)).splitlines()[1]
+
+
+def test_a_schedule_that_departs_where_the_curve_does_not_is_told_without_a_place() -> None:
+    note = "the learning rate of group 1 is 0.1 after 300 updates, the golden has 0.05"
+    lines = message.failure(result(replace(MATCH, kind="changed", note=note))).splitlines()
+    assert [line.partition(":")[0].strip() for line in lines[2:]] == ["note", "reproduce", "accept"]
+    assert lines[2] == f"  note:          {note}"
+
+
 @pytest.mark.parametrize("kind", list(message.HEADLINES))
 def test_every_failing_verdict_ends_with_the_command_that_accepts_it(kind: Kind) -> None:
     last = message.failure(result(Verdict(kind, "a note"))).splitlines()[-1]
@@ -96,6 +109,17 @@ def test_matches_are_listed_with_their_resolution_when_verbose() -> None:
     lines = terminal.section([result(), result(resolution=None)], verbose=True, elapsed_s=1.0)
     assert lines[1].split()[-3:] == ["match", "0.25", "1.0e-09"]
     assert lines[2].endswith("nothing")
+
+
+def test_the_table_names_the_route_or_the_dtype_of_the_plain_one() -> None:
+    lines = terminal.section([result(CHANGED), replace(result(CHANGED), route="resume")], verbose=False, elapsed_s=1.0)
+    assert [line.split()[2] for line in lines[1:3]] == ["float64", "resume"]
+    assert lines[0].split()[:3] == ["optimizer", "workload", "route"]
+
+
+def test_what_recording_found_is_told_below_its_golden() -> None:
+    found = replace(result(CHANGED, golden="{}"), findings=("route resume departs by 1.0e-02", "refuses closure"))
+    assert terminal.recorded([found])[1:] == ["  route resume departs by 1.0e-02", "  refuses closure"]
 
 
 def test_a_recording_is_told_with_its_effect_and_a_coarse_one_is_warned_about() -> None:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 import torch
@@ -10,8 +10,11 @@ from toys import toy
 from pytest_optcheck import routes
 from pytest_optcheck.building import assemble
 from pytest_optcheck.routes.flags import IMPLEMENTATIONS
-from pytest_optcheck.specs import TextSpec
+from pytest_optcheck.specs import TextSpec, parse
 from pytest_optcheck.training import Conditions, Training, train
+
+if TYPE_CHECKING:
+    from pytest_optcheck.specs import OptimizerSpec
 
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 MIXED = Mixed()
@@ -48,7 +51,7 @@ def test_the_rivals_of_an_implementation_are_turned_off(name: str, rival: str) -
 @pytest.mark.parametrize("name", [*IMPLEMENTATIONS, "maximize", "tensor_lr"])
 def test_a_constructor_without_the_setting_has_not_that_route(name: str) -> None:
     assert routes.load(name).settings({"momentum": 0.9}) is None
-    assert assemble(toy(lambda params: torch.optim.LBFGS(params)), "fused") is None
+    assert assemble(toy(torch.optim.LBFGS), "fused") is None
 
 
 @pytest.mark.parametrize("name", [*IMPLEMENTATIONS, "maximize"])
@@ -79,14 +82,16 @@ def test_what_is_no_number_does_not_become_a_tensor(lr: object) -> None:
     assert routes.load("tensor_lr").settings({"lr": lr}) is None
 
 
-def test_one_training_leaves_the_tensor_of_the_next_alone() -> None:
+def halved(params: Any) -> Any:  # noqa: ANN401 - see specs.Factory
+    """An optimizer and its scheduler."""
+    optimizer = torch.optim.SGD(params, lr=0.1)
+    return optimizer, [torch.optim.lr_scheduler.StepLR(optimizer, step_size=2, gamma=0.5)]
+
+
+@pytest.mark.parametrize("optimizer", [toy(halved), parse("torch.optim:SGD(lr=0.1) >> StepLR(step_size=2, gamma=0.5)")])
+def test_one_training_leaves_the_learning_rate_of_the_next_alone(optimizer: OptimizerSpec) -> None:
     """Schedulers write into a learning rate that is a tensor."""
-
-    def halved(params: Any) -> Any:  # noqa: ANN401 - see specs.Factory
-        optimizer = torch.optim.SGD(params, lr=0.1)
-        return optimizer, [torch.optim.lr_scheduler.StepLR(optimizer, step_size=2, gamma=0.5)]
-
-    factory = assemble(toy(halved), "tensor_lr")
+    factory = assemble(optimizer, "tensor_lr")
     assert factory is not None
     first, second = (train(factory, MIXED, Conditions(route="tensor_lr")) for _ in range(2))
     assert first.rates == second.rates

@@ -33,7 +33,7 @@ MIXED, TWO = Mixed(), TwoGroups()
 class Grows(Rule):
     """Keeps how many tensors its groups have at each update."""
 
-    def step(self, closure: Any = None) -> Any:  # type: ignore[override] # noqa: ANN401 - see Rule
+    def step(self, closure: Any = None) -> Any:  # noqa: ANN401 - see Rule
         self.sizes = [*getattr(self, "sizes", []), [len(group["params"]) for group in self.param_groups]]
         return super().step(closure)
 

@@ -23,7 +23,7 @@ class Watched(Rule):
         self.seen: list[Gradients] = []
         self.identities: list[set[int]] = []
 
-    def step(self, closure: Any = None) -> Any:  # type: ignore[override] # noqa: ANN401 - see Rule
+    def step(self, closure: Any = None) -> Any:  # noqa: ANN401 - see Rule
         loss = super().step(closure)
         present = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
         self.seen.append({tuple(p.shape): p.grad.clone() for p in present})
@@ -40,7 +40,7 @@ class Skips(Watched):
         super().__init__(params)
         self.told: list[tuple[float | None, float]] = []
 
-    def step(self, closure: Any = None) -> Any:  # type: ignore[override] # noqa: ANN401 - see Rule
+    def step(self, closure: Any = None) -> Any:  # noqa: ANN401 - see Rule
         scale: Tensor | None = getattr(self, "grad_scale", None)
         found: Tensor = getattr(self, "found_inf")  # noqa: B009 - the scaler sets it
         self.told.append((None if scale is None else float(scale), float(found)))
@@ -77,7 +77,7 @@ def test_every_update_sees_the_gradients_of_the_plain_route(route: str) -> None:
 @pytest.mark.parametrize(("route", "same"), [("plain", False), ("set_to_none_false", True)])
 def test_gradients_stay_the_same_tensors_only_where_they_are_zeroed(route: str, same: bool) -> None:
     class Keeps(Watched):
-        def step(self, closure: Any = None) -> Any:  # type: ignore[override] # noqa: ANN401 - see Rule
+        def step(self, closure: Any = None) -> Any:  # noqa: ANN401 - see Rule
             self.held = [*getattr(self, "held", []), *(p.grad for p in self.param_groups[0]["params"])]
             return super().step(closure)
 
@@ -87,7 +87,7 @@ def test_gradients_stay_the_same_tensors_only_where_they_are_zeroed(route: str, 
 
 def test_closures_are_counted_and_called_with_gradients_enabled() -> None:
     class Counts(Watched):
-        def step(self, closure: Any = None) -> Any:  # type: ignore[override] # noqa: ANN401 - see Rule
+        def step(self, closure: Any = None) -> Any:  # noqa: ANN401 - see Rule
             with torch.no_grad():
                 closure()
                 closure()
@@ -100,7 +100,7 @@ def test_closures_are_counted_and_called_with_gradients_enabled() -> None:
 
 def test_a_closure_that_is_never_called_is_told() -> None:
     class Never(Watched):
-        def step(self, closure: Any = None) -> Any:  # type: ignore[override] # noqa: ANN401 - see Rule
+        def step(self, closure: Any = None) -> Any:  # noqa: ANN401 - see Rule
             del closure
 
     made = Training(Never, MIXED, Conditions(route="closure"))
@@ -157,10 +157,9 @@ def test_gradients_are_unscaled_by_hand_and_by_the_optimizer_in_turns() -> None:
 
 def test_the_infinity_is_in_the_largest_gradient_alone() -> None:
     class Looks(Skips):
-        def step(self, closure: Any = None) -> Any:  # type: ignore[override] # noqa: ANN401 - see Rule
-            for p in self.param_groups[0]["params"]:
-                if p.grad is not None and not p.grad.isfinite().all():
-                    infinite.append((tuple(p.shape), int(p.grad.isinf().sum())))
+        def step(self, closure: Any = None) -> Any:  # noqa: ANN401 - see Rule
+            gradients = [p.grad for p in self.param_groups[0]["params"] if p.grad is not None]
+            infinite.extend((tuple(g.shape), int(g.isinf().sum())) for g in gradients if not g.isfinite().all())
             return super().step(closure)
 
     infinite: list[tuple[tuple[int, ...], int]] = []
@@ -171,7 +170,7 @@ def test_the_infinity_is_in_the_largest_gradient_alone() -> None:
 
 def test_an_infinite_step_that_moves_a_parameter_is_told() -> None:
     class Decays(Skips):
-        def step(self, closure: Any = None) -> Any:  # type: ignore[override] # noqa: ANN401 - see Rule
+        def step(self, closure: Any = None) -> Any:  # noqa: ANN401 - see Rule
             found: Tensor = getattr(self, "found_inf")  # noqa: B009 - the scaler sets it
             if found:
                 for p in self.param_groups[0]["params"]:
@@ -206,7 +205,12 @@ def test_sparse_gradients_hold_the_rows_that_are_not_zero() -> None:
 
 def test_the_step_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[Any] = []
-    monkeypatch.setattr(torch, "compile", lambda step: compiled.append(step) or step)
+
+    def compiler(step: Any) -> Any:  # noqa: ANN401 - any callable
+        compiled.append(step)
+        return step
+
+    monkeypatch.setattr(torch, "compile", compiler)
     made = training("compiled")
     assert [step.__name__ for step in compiled] == ["step"]
     assert compiled[0].__self__ is made.optimizer

@@ -45,6 +45,21 @@ def test_noncontiguous_parameters_have_gaps_and_cannot_be_viewed_as_a_row() -> N
         made.tensors["matrix"].view(-1)
 
 
+def test_gradients_are_contiguous_however_the_model_leaves_them() -> None:
+    class Strided(Mixed):
+        def backward(self, problem: Any, step: int) -> torch.Tensor:  # noqa: ANN401 - a Problem
+            loss = super().backward(problem, step)
+            matrix = problem.parameters["matrix"]
+            matrix.grad = torch.empty_like(matrix).copy_(matrix.grad)
+            return loss
+
+    plain, other = (Training(Rule, Strided(), Conditions(route=route)) for route in ("plain", "noncontiguous"))
+    assert other.run().losses == pytest.approx(plain.run().losses, rel=1e-12)
+    gradient = other.tensors["matrix"].grad
+    assert gradient is not None
+    assert gradient.is_contiguous()
+
+
 def test_an_empty_parameter_can_be_noncontiguous() -> None:
     problem = MIXED.problem(torch.float64)
     problem.parameters["empty"] = torch.nn.Parameter(torch.zeros(0, dtype=torch.float64))
@@ -136,7 +151,7 @@ def test_gradients_are_copies_and_both_sides_forget_them(name: str) -> None:
     seen: list[set[int]] = []
 
     class Spoils(Rule):
-        def step(self, closure: Any = None) -> Any:  # type: ignore[override] # noqa: ANN401 - see Rule
+        def step(self, closure: Any = None) -> Any:  # noqa: ANN401 - see Rule
             loss = super().step(closure)
             for p in self.param_groups[0]["params"]:
                 if p.grad is not None:
@@ -155,7 +170,7 @@ def test_a_closure_called_in_mid_step_sees_where_the_tensors_are(name: str) -> N
     losses: list[float] = []
 
     class Looks(Rule):
-        def step(self, closure: Any = None) -> Any:  # type: ignore[override] # noqa: ANN401 - see Rule
+        def step(self, closure: Any = None) -> Any:  # noqa: ANN401 - see Rule
             loss = super().step(closure)
             losses.append(float(closure()))
             return loss

@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from interpreter import imported
+
+from pytest_optcheck import routes
+from pytest_optcheck.curves import DTYPES
+from pytest_optcheck.errors import OptcheckError
+from pytest_optcheck.judge import KINDS
+from pytest_optcheck.settings import BENCH, PROFILES, UPDATES, VARIANT_ROUTES, Settings, Target
+from pytest_optcheck.specs import parse
+
+SGD = parse("torch.optim:SGD(lr=0.1)")
+KNOWN = {name: f"module:{name.title()}" for name in ("zoo", "quadratic", "linear", "mlp")}
+DEFAULT = tuple(name for name in routes.NAMES if name not in routes.SLOW)
+QUICK = tuple(name for name in routes.NAMES if name in routes.QUICK)
+
+
+def settings(**fields: Any) -> Settings:  # noqa: ANN401 - fields of the settings
+    """Settings of a project without anything in it."""
+    nothing: dict[str, Any] = {
+        "targets": (),
+        "known": KNOWN,
+        "workloads": tuple(KNOWN),
+        "only": (),
+        "device": "cpu",
+        "curves": Path("curves"),
+        "update": frozenset(),
+        "reason": "",
+        "allow": frozenset(),
+        "diverging": frozenset(),
+        "marked": True,
+    }
+    return Settings(**{**nothing, **fields})
+
+
+def read(pytester: pytest.Pytester, ini: str, *options: str) -> Settings:
+    """Settings of a project with these lines of ini and these options."""
+    pytester.makeini(f"[pytest]\n{ini}")
+    return Settings.from_pytest_config(pytester.parseconfig("--optcheck", *options))
+
+
+def test_an_update_of_every_mode_is_an_update_of_all() -> None:
+    assert frozenset().union(*UPDATES.values()) == UPDATES["all"] == frozenset(KINDS) - {"match"}
+    assert all("match" not in kinds for kinds in UPDATES.values())
+
+
+@pytest.mark.parametrize(
+    ("named", "dtypes"),
+    [((), DTYPES), (("float32",), ("float32",)), (("float32", "resume", "float64"), DTYPES), (("resume",), ())],
+)
+def test_the_plain_route_is_named_by_its_dtypes(named: tuple[str, ...], dtypes: tuple[str, ...]) -> None:
+    assert settings(routes=named).dtypes == dtypes
+
+
+@pytest.mark.parametrize(
+    ("profile", "workload", "expected"),
+    [
+        ("quick", "zoo", QUICK),
+        ("quick", "mlp", QUICK),
+        ("quick", "linear", ()),
+        ("default", "zoo", DEFAULT),
+        ("default", "mlp", QUICK),
+        ("default", "linear", ()),
+        ("full", "zoo", routes.NAMES),
+        ("full", "linear", routes.NAMES),
+    ],
+)
+def test_a_profile_says_which_routes_are_checked_where(profile: str, workload: str, expected: tuple[str, ...]) -> None:
+    assert settings(profile=profile).routes_on(workload, tuple(KNOWN)) == expected
+
+
+@pytest.mark.parametrize("profile", ["quick", "default"])
+def test_the_first_known_model_of_an_optimizer_is_the_one_that_all_routes_run_on(profile: str) -> None:
+    found = settings(profile=profile).routes_on("quadratic", ("linear", "quadratic"))
+    assert found == (DEFAULT if profile == "default" else QUICK)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_routes_that_are_named_are_checked_everywhere_in_the_order_of_all(profile: str) -> None:
+    named = settings(profile=profile, routes=("resume", "float64", "compiled", "foreach"))
+    assert all(named.routes_on(name, tuple(KNOWN)) == ("foreach", "compiled", "resume") for name in KNOWN)
+
+
+@pytest.mark.parametrize(
+    ("target", "workload", "varied", "fields"),
+    [
+        (Target(SGD, ("zoo", "mlp")), "zoo", True, {}),
+        (Target(SGD, ("zoo", "mlp")), "mlp", False, {}),
+        (Target(SGD, ("mlp",), among=("zoo", "mlp")), "mlp", False, {}),
+        (Target(SGD, ("zoo",)), "zoo", False, {"variants": ("none",)}),
+        (Target(SGD, ("zoo",)), "zoo", True, {"variants": ("momentum=0.5",)}),
+        (Target(SGD, ("zoo",)), "zoo", False, {"routes": ("resume",)}),
+        (Target(parse("torch.optim:SGD() >> StepLR(step_size=3)"), ("zoo",)), "zoo", False, {}),
+    ],
+)
+def test_a_signature_is_varied_once_and_where_nothing_speaks_against_it(
+    target: Target, workload: str, varied: bool, fields: dict[str, Any]
+) -> None:
+    scope = settings(**fields).scope(target, workload)
+    assert (scope.varied, scope.guarded) == (varied, varied)
+
+
+def test_a_discovered_optimizer_is_varied_but_gets_no_goldens_for_that() -> None:
+    scope = settings().scope(Target(SGD, BENCH, "torch.optim"), "zoo")
+    assert (scope.varied, scope.guarded) == (True, False)
+
+
+@pytest.mark.parametrize("workload", ["linear", "mlp"])
+def test_what_is_recorded_does_not_depend_on_which_models_were_asked_for(workload: str) -> None:
+    whole, narrowed = Target(SGD, tuple(KNOWN)), Target(SGD, (workload,), among=tuple(KNOWN))
+    assert settings().scope(narrowed, workload) == settings().scope(whole, workload)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, VARIANT_ROUTES),
+        ({"profile": "full"}, VARIANT_ROUTES),
+        ({"profile": "quick"}, ()),
+        ({"routes": ("resume", "deepcopy")}, ("resume",)),
+    ],
+)
+def test_a_variant_is_checked_in_one_dtype_and_on_few_routes(fields: dict[str, Any], expected: tuple[str, ...]) -> None:
+    scope = settings(**fields).variant_scope
+    assert (scope.dtypes, scope.routes, scope.varied) == (("float64",), expected, False)
+
+
+def test_derived_variants_are_taken_as_they_are_unless_some_are_listed() -> None:
+    derived = (SGD.with_settings(momentum=0.9),)
+    assert settings().chosen_variants(SGD, derived) == derived
+    listed = settings(variants=("momentum=0.5, nesterov=True", "betas=(0.9, 0.99)"))
+    assert [spec.text for spec in listed.chosen_variants(SGD, derived)] == [
+        "torch.optim:SGD(lr=0.1, momentum=0.5, nesterov=True)"
+    ]
+
+
+def test_without_a_word_from_the_user_the_defaults_hold(pytester: pytest.Pytester) -> None:
+    found = read(pytester, "")
+    assert (found.targets, found.profile, found.routes, found.variants) == ((), "default", (), ("auto",))
+    assert (found.workloads, found.usual, found.only) == (tuple(found.known), tuple(found.known), ())
+    assert (found.update, found.allow, found.marked, found.device) == (frozenset(), frozenset(), True, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("ini", "options", "field", "expected"),
+    [
+        ("optcheck_profile = full", (), "profile", "full"),
+        ("optcheck_profile = full", ("--optcheck-profile=quick",), "profile", "quick"),
+        ("optcheck_routes = resume foreach", (), "routes", ("resume", "foreach")),
+        ("optcheck_routes = resume", ("--optcheck-route=pickle", "--optcheck-route=pickle"), "routes", ("pickle",)),
+        ("optcheck_variants = none", (), "variants", ("none",)),
+        ("optcheck_variants =\n  momentum=0.5\n  dampening=0.1", (), "variants", ("momentum=0.5", "dampening=0.1")),
+        ("optcheck_workloads = mlp zoo", (), "workloads", ("mlp", "zoo")),
+        ("optcheck_workloads = mlp zoo", ("--optcheck-workload=zoo",), "workloads", ("zoo",)),
+        ("optcheck_workloads = mlp zoo", ("--optcheck-workload=zoo",), "usual", ("mlp", "zoo")),
+        ("optcheck_allow = changed", (), "allow", frozenset({"changed"})),
+        ("", ("--optcheck-optimizer=torch.optim:SGD()",), "marked", False),
+    ],
+)
+def test_an_option_outweighs_its_ini_twin(
+    pytester: pytest.Pytester, ini: str, options: tuple[str, ...], field: str, expected: object
+) -> None:
+    assert getattr(read(pytester, ini, *options), field) == expected
+
+
+@pytest.mark.parametrize(
+    ("ini", "options", "line"),
+    [
+        ("", ("--optcheck-route=resum",), "unknown route 'resum'; known are float64, float32, foreach, "),
+        ("", ("--optcheck-profile=Quick",), "optcheck profile 'Quick': expected quick, default, full"),
+        ("", ("--optcheck-workload=moon",), "unknown workload 'moon'; known are zoo, "),
+        ("", ("--optcheck-allow=match",), "unknown verdict 'match' to allow; known are changed, "),
+        ("optcheck_variants = momentum", (), "optimizer spec 'variant:of(momentum)'"),
+        ("optcheck_optimizers =\n  a:B()\n  a:B( )", (), "optimizer a:B() is configured twice"),
+    ],
+)
+def test_what_is_unknown_is_said_in_one_line(
+    pytester: pytest.Pytester, ini: str, options: tuple[str, ...], line: str
+) -> None:
+    with pytest.raises(OptcheckError) as caught:
+        read(pytester, ini, *options)
+    assert str(caught.value).startswith(line)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+LINES = "optcheck_optimizers =\n  a:A()\n  a:B() @ mlp, linear\noptcheck_workloads = zoo mlp"
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ((), {"a:A()": ("zoo", "mlp"), "a:B()": ("mlp", "linear")}),
+        (("--optcheck-workload=linear",), {"a:A()": ("linear",), "a:B()": ("linear",)}),
+        (("--optcheck-workload=zoo",), {"a:A()": ("zoo",)}),
+        (("--optcheck-optimizer=a:B()",), {"a:B()": ("mlp", "linear")}),
+        (("--optcheck-optimizer=a:C()",), {"a:C()": ("zoo", "mlp")}),
+        (("--optcheck-optimizer=a:B()", "--optcheck-workload=zoo"), {"a:B()": ("zoo",)}),
+        (("--optcheck-profile=quick",), {"a:A()": ("zoo", "mlp"), "a:B()": ("mlp",)}),
+        (("--optcheck-profile=quick", "--optcheck-workload=linear"), {"a:A()": ("linear",), "a:B()": ("linear",)}),
+    ],
+)
+def test_options_narrow_the_models_of_every_optimizer(
+    pytester: pytest.Pytester, options: tuple[str, ...], expected: dict[str, tuple[str, ...]]
+) -> None:
+    found = read(pytester, LINES, *options)
+    assert {target.spec.text: target.workloads for target in found.targets} == expected
+
+
+@pytest.mark.parametrize(
+    "options", [(), ("--optcheck-workload=mlp",), ("--optcheck-optimizer=a:A()", "--optcheck-optimizer=a:B()")]
+)
+def test_the_models_an_optimizer_is_meant_for_are_known_however_it_is_narrowed(
+    pytester: pytest.Pytester, options: tuple[str, ...]
+) -> None:
+    found = read(pytester, LINES, *options)
+    assert {target.spec.text: target.among for target in found.targets} == {
+        "a:A()": ("zoo", "mlp"),
+        "a:B()": ("mlp", "linear"),
+    }
+
+
+def test_the_settings_import_neither_torch_nor_numpy() -> None:
+    assert imported("pytest_optcheck.settings", "torch", "numpy", "scipy") == []
