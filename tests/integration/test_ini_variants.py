@@ -49,11 +49,8 @@ def specs(project: Project) -> list[str]:
     return sorted(project.stored(part)["spec"] for part in {name.partition("/")[0] for name in project.goldens()})
 
 
-@pytest.mark.parametrize("workers", ["-n0", "-n2"])
-def test_an_update_records_variants_as_goldens_of_their_own_and_a_check_collects_them(
-    decay: Project, workers: str
-) -> None:
-    result = decay.run("--optcheck-update", workers)
+def test_an_update_records_variants_as_goldens_of_their_own_and_a_check_collects_them(decay: Project) -> None:
+    result = decay.run("--optcheck-update")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(
         [f"recorded {BASE} on bowl: *", f"recorded {VARIANT} on bowl: *", "2 checked * 2 recorded *"]

@@ -211,14 +211,23 @@ def test_an_empty_configuration_fails_under_xdist(project: Project) -> None:
         ("'bowl'", "*test_descent: marker optcheck takes no positional argument*"),
     ],
 )
-def test_a_bad_marker_is_a_usage_error_and_under_xdist_a_failed_test(project: Project, marker: str, line: str) -> None:
+def test_a_bad_marker_is_a_usage_error(project: Project, marker: str, line: str) -> None:
     project.edit("test_marked.py", 'workloads=["bowl"]', marker)
-    alone = project.run("--optcheck")
-    assert alone.ret == pytest.ExitCode.USAGE_ERROR
-    alone.stderr.fnmatch_lines([f"ERROR: {line}"])
-    parallel = project.run("--optcheck", "-n2")
-    assert parallel.ret == pytest.ExitCode.TESTS_FAILED
-    parallel.stdout.fnmatch_lines([line])
+    result = project.run("--optcheck")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: {line}"])
+
+
+@pytest.mark.parametrize(
+    ("marker", "line"),
+    [("workload=['bowl']", "*takes no keyword 'workload'; *"), ("routes=['resum']", "*: routes has 'resum', *")],
+)
+def test_a_bad_marker_is_a_failed_test_under_xdist(project: Project, marker: str, line: str) -> None:
+    """A worker cannot end the session with a usage error."""
+    project.edit("test_marked.py", 'workloads=["bowl"]', marker)
+    result = project.run("--optcheck", "-n2")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines([line])
 
 
 def test_a_test_that_never_calls_the_fixture_is_an_error(recorded: Project) -> None:
