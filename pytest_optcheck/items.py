@@ -141,8 +141,8 @@ def one_line_failures() -> Iterator[None]:
         yield
     except OptcheckError as error:
         complaint = str(error)
-    if complaint:  # outside the handler, or the report would show both errors
-        pytest.fail(complaint, pytrace=False)
+    if complaint:
+        raise pytest.fail.Exception(complaint, pytrace=False) from None  # or the report would show both errors
 
 
 def run_case(item: pytest.Item, case: Case, settings: Settings) -> None:

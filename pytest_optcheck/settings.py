@@ -166,6 +166,8 @@ class Settings:
         bench = min(among, key=list(self.known).index)
         varied = workload == bench and not target.spec.schedulers and self.variants != ("none",) and not self.routes
         names = self.routes_on(workload, among)
+        if target.spec.schedulers and self.profile != "full":
+            names = tuple(name for name in names if name in routes.SCHEDULED)
         if not target.discovered or self.profile == "full":
             return Scope(self.dtypes or DTYPES, names, varied, guarded=varied and not target.discovered)
         names = tuple(name for name in names if name not in routes.OWN_CURVE)

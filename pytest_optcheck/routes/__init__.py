@@ -53,6 +53,9 @@ QUICK = frozenset({"resume", "foreach"})
 OWN_CURVE = frozenset({"resume_float32_state", "bfloat16", "mixed_dtypes"})
 """Routes whose curve has to be measured on its own, since they compute in fewer bits."""
 
+SCHEDULED = frozenset({"resume", "deepcopy", "pickle", "tensor_lr", "closure", "scaled"})
+"""Routes that a schedule may get wrong; the others are the optimizer's own, and are checked without it."""
+
 SLOW = frozenset({"compiled"})
 """Routes that take seconds a case; the profile ``full`` has them."""
 
