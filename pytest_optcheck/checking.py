@@ -33,6 +33,7 @@ class Scope:
         varied: whether variants are derived from the signature, and arguments that do nothing found.
         guarded: whether those variants get goldens of their own.
         lean: whether recording makes as few trainings as will do: a library may have a hundred optimizers.
+        twice: whether a check trains twice, to see that two runs are equal.
     """
 
     dtypes: tuple[Dtype, ...] = DTYPES
@@ -40,6 +41,7 @@ class Scope:
     varied: bool = False
     guarded: bool = False
     lean: bool = False
+    twice: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,8 +244,8 @@ def _run(case: Case, settings: Settings, golden: Golden, dtype: Dtype, workload:
         dtype, settings.device, golden.needs, route=case.route, watch=watch, optional=golden.optional
     )
     run = train(build, workload, conditions)
-    once = not golden.routes or golden.stochastic or run.failure is not None
-    if once or not (watch and case.route == PLAIN):  # twice on the reference model of the routes alone
+    once = not case.scope.twice or golden.stochastic or run.failure is not None
+    if once or not watch or case.route != PLAIN:
         return run
     again = train(build, workload, replace(conditions, watch=False))
     spent = {name: getattr(run, name) + getattr(again, name) for name in ("step_s", "model_s", "train_s")}

@@ -34,7 +34,7 @@ FEWEST = 8
 """Updates below which a curve says too little."""
 
 FEWEST_TENSORS = 0.15
-"""Share of a reference model's tensors that an optimizer must accept; rules for matrices take 2 of 10 here and there."""
+"""Share of a reference model's tensors that an optimizer must accept; rules for matrices take 2 of 10 at times."""
 
 OWN_BACKWARD = ("backward", "fused_backward")
 """Methods by which an optimizer computes the gradients itself, which the training loop does not drive."""

@@ -164,15 +164,19 @@ class Settings:
         """What the golden of a target is recorded with."""
         among = target.among or target.workloads
         bench = min(among, key=list(self.known).index)
-        varied = workload == bench and not target.spec.schedulers and self.variants != ("none",) and not self.routes
+        alike = (other for other in self.targets if other.spec.address == target.spec.address)
+        first = next(alike, target).spec == target.spec  # the others of a class would vary the same arguments again
+        varied = first and workload == bench and self.variants != ("none",) and not self.routes
         names = self.routes_on(workload, among)
         if target.spec.schedulers and self.profile != "full":
             names = tuple(name for name in names if name in routes.SCHEDULED)
         if not target.discovered or self.profile == "full":
-            return Scope(self.dtypes or DTYPES, names, varied, guarded=varied and not target.discovered)
+            guarded = varied and not target.discovered
+            return Scope(self.dtypes or DTYPES, names, varied, guarded, twice=workload == bench)
         names = tuple(name for name in names if name not in routes.OWN_CURVE)
         dtypes = DTYPES if workload == bench else DTYPES[:1]
-        return Scope(tuple(d for d in dtypes if d in self.dtypes) or dtypes, names, varied, lean=True)
+        dtypes = tuple(dtype for dtype in dtypes if dtype in self.dtypes) or dtypes
+        return Scope(dtypes, names, varied, lean=True, twice=workload == bench)
 
     @property
     def variant_scope(self) -> Scope:

@@ -106,6 +106,11 @@ class TextSpec:
         """
         return calls.keyword_defaults(self._target())
 
+    @property
+    def address(self) -> str:
+        """``module:name``, whatever its settings."""
+        return f"{self.module}:{self.name}"
+
     def first_parameter(self) -> str | None:
         """What the target calls its first parameter, which takes what is to be trained; None without a signature.
 
