@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 
 from pytest_optcheck import routes
-from pytest_optcheck.checking import Case, Scope, guarded_routes, refused
+from pytest_optcheck.cases import Case, Scope, refused
+from pytest_optcheck.checking import guarded_routes
 from pytest_optcheck.curves import DTYPES, PLAIN
 from pytest_optcheck.discovery import optimizers
 from pytest_optcheck.errors import OptcheckError
@@ -18,14 +19,14 @@ from pytest_optcheck.goldens import Goldens
 from pytest_optcheck.items import RESULTS, CaseItem, ComplaintItem, LeftOutItem, Parameter
 from pytest_optcheck.marks import is_marked
 from pytest_optcheck.roster import Rosters
-from pytest_optcheck.settings import Target, known_names
 from pytest_optcheck.specs import FactorySpec, parse
+from pytest_optcheck.targets import Target, known_names
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Sequence
 
     from pytest_optcheck.curves import Dtype
-    from pytest_optcheck.goldens import Golden
+    from pytest_optcheck.format import Golden
     from pytest_optcheck.settings import Settings
     from pytest_optcheck.specs import TextSpec
 
