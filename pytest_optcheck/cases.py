@@ -43,7 +43,7 @@ class Case:
     Attributes:
         spec: the optimizer.
         workload: name of the reference model.
-        dtype: what to train in; None asks for the golden as a whole, to update it.
+        dtype: what to train in; None where a route, all routes, or the golden as a whole is asked for.
         select: command-line arguments that select this case alone.
         diverges: this training is declared to leave the finite numbers.
         route: one of `routes.NAMES`, or the plain one.

@@ -71,8 +71,8 @@ def judged(case: Case, settings: Settings, golden: Golden | None, *, exists: boo
     case.spec.factory()  # raises what the user has to know, before any training
     case.spec.schedules()
     if golden is not None:
-        result = replace(result, resolution=golden.resolution, stochastic=golden.stochastic)
-        result = replace(result, limits=tuple(limits(golden)))
+        found = tuple(limits(golden))
+        result = replace(result, resolution=golden.resolution, stochastic=golden.stochastic, limits=found)
         if dtype not in accepted(golden, case.scope):
             return replace(result, skipped=f"{case.spec.text} accepts {', '.join(golden.curves)} only")
     early = judge.precheck(golden, exists=exists, digest=workload.digest, dtype=dtype, route=case.route)

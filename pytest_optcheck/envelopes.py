@@ -25,7 +25,7 @@ DRAWS = (8, 4)
 """Jittered runs of one ulp, and of `STORM_ULPS`."""
 
 FEW_DRAWS = (4, 2)
-"""Half as many, for a route's own curve: routes are many and run beside the plain curve."""
+"""Half as many: for a route's own curve, since routes are many and run beside the plain curve, and in lean recordings."""
 
 STORM_ULPS = 256.0
 """Amplitude of the second set of jittered runs, in ulps.

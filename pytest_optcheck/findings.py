@@ -37,7 +37,7 @@ def findings(golden: Golden) -> Iterator[str]:
 
 
 def effect(old: Golden | None, new: Golden, verdict: Verdict) -> str:
-    """Old → new, in the figures a reviewer wants: final loss, first step, what it needs and sees."""
+    """Old → new, in the figures a reviewer wants: final loss, verdict, first step, limits."""
     dtype = next(iter(new.curves))
     final = new.curves[dtype].losses[-1].value
     parts = [f"final loss {final:.4g}"]

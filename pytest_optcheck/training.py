@@ -14,7 +14,7 @@ import torch
 from pytest_optcheck import schedules
 from pytest_optcheck.clocks import Clocks
 from pytest_optcheck.curves import Failure, Run, norm_steps
-from pytest_optcheck.determinism import deterministic
+from pytest_optcheck.determinism import deterministic, process_group
 from pytest_optcheck.errors import one_line
 from pytest_optcheck.handover import Handover
 from pytest_optcheck.jitter import RoundingJitter
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pytest_optcheck.conditions import Conditions
-    from pytest_optcheck.curves import Needs
     from pytest_optcheck.specs import Factory
     from pytest_optcheck.workloads.base import Workload
 
@@ -47,7 +46,11 @@ def train(factory: Factory, workload: Workload, conditions: Conditions) -> Run:
         workload: the reference model.
         conditions: everything else.
     """
-    with deterministic(conditions.device), warnings.catch_warnings(), _process_group(conditions.needs):
+    with (
+        deterministic(conditions.device),
+        warnings.catch_warnings(),
+        process_group(needed=conditions.needs.process_group),
+    ):
         warnings.simplefilter("ignore")  # of the optimizer's: a training is made dozens of times
         return Training(factory, workload, conditions).run()
 
@@ -237,21 +240,6 @@ class Training(Handover):
             if not math.isfinite(norm):
                 return Failure(update, "non-finite", f"the norm of {name} is {norm}")
         return None
-
-
-@contextlib.contextmanager
-def _process_group(needs: Needs) -> Iterator[None]:
-    """A process group of this process alone, where one is needed and there is none."""
-    distributed = torch.distributed
-    if not needs.process_group or distributed.is_initialized():
-        yield
-        return
-    store = distributed.HashStore()  # type: ignore[attr-defined] # torch exports it and does not say so
-    distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
-    try:
-        yield
-    finally:
-        distributed.destroy_process_group()
 
 
 def _by_group(rates: list[tuple[float, ...]]) -> tuple[tuple[float, ...], ...]:
