@@ -25,7 +25,7 @@ DRAWS = (8, 4)
 """Jittered runs of one ulp, and of `STORM_ULPS`."""
 
 FEW_DRAWS = (4, 2)
-"""Half as many: for a route's own curve, since routes are many and run beside the plain curve, and in lean recordings."""
+"""Half as many: for the curves of routes, which are many and run beside the plain one, and for lean recordings."""
 
 STORM_ULPS = 256.0
 """Amplitude of the second set of jittered runs, in ulps.
