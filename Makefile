@@ -22,9 +22,9 @@ check: $(READY)  ## lint, format, types
 	$(RUN) ruff format --check .
 	$(RUN) mypy
 
-coverage: $(READY)  ## branch coverage of judge, goldens and what reads specs must be whole
+coverage: $(READY)  ## branch coverage of the judge, of goldens and of what reads specs must be whole
 	$(RUN) pytest tests/unit -n $(JOBS) --cov --cov-report=
-	$(RUN) coverage report --include='*/judge.py,*/goldens.py,*/specs.py,*/schedules.py,*/calls.py' --fail-under=100 --show-missing
+	$(RUN) coverage report --include='*/judge.py,*/goldens.py,*/format.py,*/specs.py,*/schedules.py,*/calls.py' --fail-under=100 --show-missing
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -31,11 +31,12 @@ from benchmarks.figures import Figures, add_json_option, finish
 from pytest_optcheck import workloads
 from pytest_optcheck.building import assemble
 from pytest_optcheck.checking import guarded_routes
-from pytest_optcheck.curves import DTYPES, PLAIN, Failure, Run
+from pytest_optcheck.conditions import NOTHING, Conditions
+from pytest_optcheck.curves import DTYPES, PLAIN, Failure, Run, same
 from pytest_optcheck.judge import Policy, judge
-from pytest_optcheck.recorder import Recording, record, same
+from pytest_optcheck.recorder import Recording, record
 from pytest_optcheck.specs import FactorySpec
-from pytest_optcheck.training import NOTHING, Conditions, train
+from pytest_optcheck.training import train
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from bugs.pairs import Recipe
 
     from pytest_optcheck.curves import Needs
-    from pytest_optcheck.goldens import Golden
+    from pytest_optcheck.format import Golden
     from pytest_optcheck.workloads.base import Workload
 
 NAIVE_MODEL = "mlp"

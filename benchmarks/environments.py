@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
 
     from pytest_optcheck.curves import Run
-    from pytest_optcheck.goldens import Golden
+    from pytest_optcheck.format import Golden
     from pytest_optcheck.judge import Policy, Verdict
 
 WORKERS = 2

@@ -29,9 +29,10 @@ from bugs.registry import MUTANTS, Pair
 
 from benchmarks.figures import Figures, add_json_option, finish
 from pytest_optcheck import workloads
+from pytest_optcheck.conditions import Conditions
 from pytest_optcheck.curves import Needs, deviation
 from pytest_optcheck.judge import Policy
-from pytest_optcheck.training import Conditions, train
+from pytest_optcheck.training import train
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_optcheck.errors import OptcheckError, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 Keywords = tuple[tuple[str, Any], ...]
 """(keyword, value) pairs, sorted."""
@@ -100,7 +100,7 @@ def find(subject: str, module: str, name: str, kind: str) -> Callable[..., Any]:
         try:
             found = getattr(found, part)
         except AttributeError as error:
-            raise OptcheckError(f"{subject}: {module!r} has no {name!r}" + _near(found, part)) from error
+            raise OptcheckError(f"{subject}: {module!r} has no {name!r}" + near(part, _public(found))) from error
         except Exception as error:  # a lazy module imports on first use
             raise _unimportable(subject, module, error) from error
     if not callable(found):
@@ -122,7 +122,7 @@ def keyword_defaults(target: Callable[..., Any], given: str | None = None) -> Ma
 
     The parameter `given`, or the first if that is None, is left out. None if `target` has no signature.
     """
-    signature = _signature(target)
+    signature = signature_of(target)
     return None if signature is None else _keyword_defaults(signature, given)
 
 
@@ -134,7 +134,7 @@ def check(
     Raises:
         OptcheckError: it does not; the message says what it takes.
     """
-    signature = _signature(target)
+    signature = signature_of(target)
     if signature is None:  # calling it will tell
         return
     takes = _keyword_defaults(signature, given)
@@ -150,13 +150,22 @@ def check(
         raise OptcheckError(f"{subject}: {name} cannot be called so: {error}") from error
 
 
+def near(name: str, known: Iterable[str]) -> str:
+    """The end of a message on an unknown `name`: the known ones that are like it, or nothing."""
+    import difflib
+
+    found = difflib.get_close_matches(name, list(known))
+    return f"; did you mean {' or '.join(map(repr, found))}?" if found else ""
+
+
 def has_keyword(target: Callable[..., Any], keyword: str) -> bool:
     """Whether `target` has a parameter of that name that may be given by keyword."""
-    signature = _signature(target)
+    signature = signature_of(target)
     return signature is not None and keyword in _keyword_defaults(signature, "")
 
 
-def _signature(target: Callable[..., Any]) -> inspect.Signature | None:
+def signature_of(target: Callable[..., Any]) -> inspect.Signature | None:
+    """The signature of `target`; None if it has none to read."""
     try:
         return inspect.signature(target)
     except (TypeError, ValueError):  # some C callables have none
@@ -184,8 +193,5 @@ def _unimportable(subject: str, module: str, error: Exception) -> OptcheckError:
     return OptcheckError(f"{subject}: module {module!r} does not import ({one_line(error)})")
 
 
-def _near(module: object, name: str) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(name, [known for known in dir(module) if not known.startswith("_")])
-    return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+def _public(module: object) -> list[str]:
+    return [name for name in dir(module) if not name.startswith("_")]

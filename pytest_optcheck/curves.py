@@ -19,7 +19,7 @@ DTYPES: tuple[Dtype, ...] = ("float64", "float32")
 """The dtypes a reference model is trained in, widest first."""
 
 PLAIN = "plain"
-"""The route without a detour: whatever the spec says, in float64, ``zero_grad``, ``backward``, ``step``."""
+"""The route without a detour: whatever the spec says, and ``zero_grad``, ``backward``, ``step``, in every dtype."""
 
 EPS: Mapping[Dtype, float] = {"float64": 2.0**-52, "float32": 2.0**-23}
 """Machine epsilon: the gap between 1 and the next number of that dtype."""
@@ -96,7 +96,7 @@ class Run:
             optimizer); shorter than steps + 1 where the training failed. The last one is over all data.
         norms: tensor name -> updates made -> L2 norm of that parameter, at `norm_steps`.
         failure: what ended the training early, or None.
-        route: how the algorithm was run, one of `pytest_optcheck.routes.NAMES`.
+        route: how the algorithm was run, `PLAIN` or one of `pytest_optcheck.routes.NAMES`.
         broken: name of a law -> how this run broke it, in one line.
         rates: the learning rate of each parameter group after 0, 1, 2, … updates, beyond the last update too;
             empty without schedulers.
@@ -164,3 +164,8 @@ def deviation(value: float, reference: float, largest: float) -> float:
         return math.inf
     scale = max(abs(reference), SCALE_FLOOR * largest)
     return abs(value - reference) / (scale or 1.0)
+
+
+def same(run: Run, other: Run) -> bool:
+    """Whether two runs are equal, bit for bit."""
+    return repr((run.losses, run.norms)) == repr((other.losses, other.norms))  # so a NaN equals itself

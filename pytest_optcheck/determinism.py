@@ -1,4 +1,7 @@
-"""One thread, fixed seeds, deterministic algorithms for a training; the caller's settings come back after."""
+"""What a training asks of the whole process: one thread, fixed seeds, deterministic algorithms, a process group.
+
+The caller's settings come back after.
+"""
 
 from __future__ import annotations
 
@@ -55,6 +58,21 @@ def deterministic(device: str = "cpu") -> Iterator[None]:
         torch.set_default_dtype(torch.float32)
         torch.set_deterministic_debug_mode("warn")  # use_deterministic_algorithms() would import the compiler: 1.5 s
         yield
+
+
+@contextlib.contextmanager
+def process_group(*, needed: bool) -> Iterator[None]:
+    """A process group of this process alone, where one is needed and there is none."""
+    distributed = torch.distributed
+    if not needed or distributed.is_initialized():
+        yield
+        return
+    store = distributed.HashStore()  # type: ignore[attr-defined] # torch exports it and does not say so
+    distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
 
 
 def _flags() -> list[tuple[object, str, object]]:

@@ -12,7 +12,7 @@ import pkgutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pytest_optcheck import nesting
+from pytest_optcheck import calls, nesting
 from pytest_optcheck.errors import OptcheckError, one_line
 from pytest_optcheck.specs import TextSpec, parse
 
@@ -80,7 +80,8 @@ def optimizers(module_name: str, arguments: Iterable[str] = ()) -> Discovered:
         if address in found:
             lines.setdefault(address, []).append(spec)
         elif spec.module == module_name and address not in left_out:
-            raise OptcheckError(f"optcheck_arguments: {module_name} has no optimizer {spec.name!r}{_near(spec, found)}")
+            near = calls.near(spec.name, {address.rpartition(":")[2] for address in found})
+            raise OptcheckError(f"optcheck_arguments: {module_name} has no optimizer {spec.name!r}{near}")
     specs: set[TextSpec] = set()
     for address, optimizer in found.items():
         for spec in lines.get(address, [parse(address)]):
@@ -174,9 +175,8 @@ def _own_name(address: str, optimizer: type) -> bool:
 
 def _filled(spec: TextSpec, optimizer: type) -> tuple[TextSpec, list[str]]:
     """`spec` with its required arguments guessed, and the names of those that cannot be."""
-    try:
-        parameters = list(inspect.signature(optimizer).parameters.values())
-    except (TypeError, ValueError):  # it has none to read: trying it will tell
+    signature = calls.signature_of(optimizer)
+    if signature is None:  # trying it will tell
         return spec, []
     import torch.optim.optimizer as torch_optimizer
 
@@ -185,7 +185,7 @@ def _filled(spec: TextSpec, optimizer: type) -> tuple[TextSpec, list[str]]:
     given = dict(spec.keywords)
     required = [
         parameter.name
-        for place, parameter in enumerate(parameters)
+        for place, parameter in enumerate(signature.parameters.values())
         if any(parameter.default is mark for mark in no_default)
         and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
         and (place > 0 or nesting.names_optimizer(GUESSES.get(parameter.name)))  # the first takes what is trained
@@ -193,11 +193,3 @@ def _filled(spec: TextSpec, optimizer: type) -> tuple[TextSpec, list[str]]:
     wanted = [name for name in required if name not in given]
     guessed = {name: GUESSES[name] for name in wanted if name in GUESSES}
     return spec.with_settings(**guessed), [name for name in wanted if name not in GUESSES]
-
-
-def _near(spec: TextSpec, found: Mapping[str, type]) -> str:
-    import difflib
-
-    names = {address.rpartition(":")[2] for address in found}
-    near = difflib.get_close_matches(spec.name, names)
-    return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""

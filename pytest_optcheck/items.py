@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from pytest_optcheck import checking
-from pytest_optcheck.checking import Case, Result
+from pytest_optcheck import checking, updating
+from pytest_optcheck.cases import Case, Result, refused
 from pytest_optcheck.curves import PLAIN
 from pytest_optcheck.errors import OptcheckError
 from pytest_optcheck.report import message
@@ -20,7 +20,7 @@ from pytest_optcheck.specs import FactorySpec, parse
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pytest_optcheck.checking import Scope
+    from pytest_optcheck.cases import Scope
     from pytest_optcheck.curves import Dtype
     from pytest_optcheck.settings import Settings
     from pytest_optcheck.specs import Factory, OptimizerSpec
@@ -177,11 +177,11 @@ def run_case(item: pytest.Item, case: Case, settings: Settings) -> None:
 def _update(case: Case, settings: Settings) -> list[Result]:
     """Update `case`; that a discovered optimizer cannot be recorded is an answer, not a failure."""
     try:
-        return checking.update(case, settings)
+        return updating.update(case, settings)
     except OptcheckError as error:
         if not case.discovered:
             raise
-        return [checking.refused(case, settings, str(error))]
+        return [refused(case, settings, str(error))]
 
 
 def _properties(result: Result) -> list[tuple[str, object]]:

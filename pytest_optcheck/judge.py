@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from pytest_optcheck.curves import Dtype, Failure, Run
-    from pytest_optcheck.goldens import Curve, Golden, Point
+    from pytest_optcheck.format import Curve, Golden, Point
 
 Kind = Literal["match", "changed", "diverged", "lost", "missing", "stale"]
 KINDS: tuple[Kind, ...] = ("match", "changed", "diverged", "lost", "missing", "stale")

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from msgspec import structs
 
 from pytest_optcheck.building import first_argument, plain, sample
+from pytest_optcheck.conditions import Conditions
 from pytest_optcheck.curves import DTYPES, Needs, Run
 from pytest_optcheck.errors import OptcheckError
-from pytest_optcheck.training import Conditions, train
+from pytest_optcheck.training import train
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,7 +65,7 @@ HINTS: tuple[tuple[str, tuple[Change, ...]], ...] = (
 )
 """What a message holds -> what to try; ``\\1`` stands for what the pattern caught."""
 
-BLIND: tuple[Change, ...] = (
+UNHINTED: tuple[Change, ...] = (
     (("closure", True),),
     (("one_group", True),),
     (("closure", True), ("one_group", True)),
@@ -144,7 +145,7 @@ class _Trials:
         hinted = self._follow(start, message, DEPTH)
         if hinted is not None:
             return hinted
-        tried = (_changed(start, change) for change in BLIND)
+        tried = (_changed(start, change) for change in UNHINTED)
         return next((conditions for conditions in tried if self.raised(conditions) is None), None)
 
     def _follow(self, conditions: Conditions, message: str, depth: int) -> Conditions | None:

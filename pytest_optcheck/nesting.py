@@ -7,7 +7,6 @@ optimizer, built on the parameters; everywhere else such a text stands for the c
 from __future__ import annotations
 
 import copy
-import inspect
 import re
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -58,10 +57,8 @@ def names_optimizer(value: object) -> bool:
 
 def first_parameter(target: Callable[..., Any]) -> str | None:
     """Name of the first parameter of `target`; None if it has no signature, or none that may be given by name."""
-    try:
-        parameters = list(inspect.signature(target).parameters.values())
-    except (TypeError, ValueError):  # some C callables have none
-        return None
+    signature = calls.signature_of(target)
+    parameters = list(signature.parameters.values()) if signature is not None else []
     named = parameters[:1] and parameters[0].kind is parameters[0].POSITIONAL_OR_KEYWORD
     return parameters[0].name if named else None
 

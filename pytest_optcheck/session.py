@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_optcheck import devices
-from pytest_optcheck.checking import Result
+from pytest_optcheck.cases import Result
 from pytest_optcheck.errors import OptcheckError
-from pytest_optcheck.goldens import Goldens, decode
+from pytest_optcheck.format import decode
+from pytest_optcheck.goldens import Goldens
 from pytest_optcheck.report import terminal
 from pytest_optcheck.roster import Rosters
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_optcheck import devices, environment, judge, routes, workloads
-from pytest_optcheck.checking import Scope
+from pytest_optcheck.cases import Scope
 from pytest_optcheck.curves import DTYPES
 from pytest_optcheck.errors import OptcheckError
 from pytest_optcheck.goldens import Goldens
-from pytest_optcheck.specs import TextSpec, parse
+from pytest_optcheck.specs import parse
+from pytest_optcheck.targets import BENCH, chosen, known_names, quick, read_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     import pytest
 
     from pytest_optcheck.curves import Dtype
+    from pytest_optcheck.specs import TextSpec
+    from pytest_optcheck.targets import Target
 
 UPDATES: Mapping[str, frozenset[judge.Kind]] = {
     "missing": frozenset({"missing"}),
@@ -33,29 +36,9 @@ UPDATES: Mapping[str, frozenset[judge.Kind]] = {
 PROFILES = ("quick", "default", "full")
 """How much is checked: little on two models, all that is cheap, everything."""
 
-BENCH = ("zoo", "mlp")
-"""The reference models of the profile ``quick``; resume and foreach are checked on both in ``default`` too."""
 
 VARIANT_ROUTES = ("foreach", "fused", "resume")
 """What variants are checked on besides the plain route: branches of one implementation, state that is not saved."""
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """One optimizer and the reference models it is checked on.
-
-    Attributes:
-        spec: the optimizer.
-        workloads: names, as the user wrote them.
-        discovered: the module it was found in; empty where it is configured by name.
-        among: the models it is checked on where no option narrows them; what is recorded on one of them must not
-            depend on which were asked for.
-    """
-
-    spec: TextSpec
-    workloads: tuple[str, ...]
-    discovered: str = ""
-    among: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +98,13 @@ class Settings:
         usual = known_names(config.getini("optcheck_workloads") or known, known)
         default = only or usual
         lines = [*config.getini("optcheck_optimizers"), *_hooked_specs(config)]
-        configured = [_target(line, default, usual, known) for line in lines]
+        configured = [read_target(line, default, usual, known) for line in lines]
         worker_device = getattr(config, "workerinput", {}).get("optcheck_device")
         curves = option.optcheck_curves
         profile = _profile(option.optcheck_profile or config.getini("optcheck_profile"))
-        targets = _chosen_targets(option.optcheck_optimizer or (), configured, only, default, usual)
+        targets = chosen(option.optcheck_optimizer or (), configured, only, default, usual)
         settings = cls(
-            targets=tuple(map(_quick, targets)) if profile == "quick" and not only else targets,
+            targets=tuple(map(quick, targets)) if profile == "quick" and not only else targets,
             known=known,
             workloads=default,
             only=only,
@@ -151,32 +134,40 @@ class Settings:
 
     def routes_on(self, workload: str, all_workloads: Sequence[str]) -> tuple[str, ...]:
         """Routes that are checked on one of the reference models of an optimizer, apart from the plain one."""
-        bench = min(all_workloads, key=list(self.known).index)
+        cheapest = self._cheapest(all_workloads)
         if self.routes:
             return tuple(name for name in routes.NAMES if name in self.routes)
         if self.profile == "full":
             return routes.NAMES
-        if self.profile == "default" and workload == bench:
+        if self.profile == "default" and workload == cheapest:
             return tuple(name for name in routes.NAMES if name not in routes.SLOW)
-        return tuple(name for name in routes.NAMES if name in routes.QUICK) if workload in (bench, *BENCH) else ()
+        return tuple(name for name in routes.NAMES if name in routes.QUICK) if workload in (cheapest, *BENCH) else ()
+
+    def _cheapest(self, names: Sequence[str]) -> str:
+        """Of these reference models the one that is known first; they are listed by what they cost."""
+        return min(names, key=list(self.known).index)
 
     def scope(self, target: Target, workload: str) -> Scope:
         """What the golden of a target is recorded with."""
         among = target.among or target.workloads
-        bench = min(among, key=list(self.known).index)
-        alike = (other for other in self.targets if other.spec.address == target.spec.address)
-        first = next(alike, target).spec == target.spec  # the others of a class would vary the same arguments again
-        varied = first and workload == bench and self.variants != ("none",) and not self.routes
+        on_cheapest = workload == self._cheapest(among)
+        varied = on_cheapest and self._first_of_its_class(target) and self.variants != ("none",) and not self.routes
         names = self.routes_on(workload, among)
         if target.spec.schedulers and self.profile != "full":
             names = tuple(name for name in names if name in routes.SCHEDULED)
         if not target.discovered or self.profile == "full":
             guarded = varied and not target.discovered
-            return Scope(self.dtypes or DTYPES, names, varied, guarded, twice=workload == bench)
+            return Scope(self.dtypes or DTYPES, names, varied, guarded, twice=on_cheapest)
         names = tuple(name for name in names if name not in routes.OWN_CURVE)
-        dtypes = DTYPES if workload == bench else DTYPES[:1]
+        dtypes = DTYPES if on_cheapest else DTYPES[:1]
         dtypes = tuple(dtype for dtype in dtypes if dtype in self.dtypes) or dtypes
-        return Scope(dtypes, names, varied, lean=True, twice=workload == bench)
+        return Scope(dtypes, names, varied, lean=True, twice=on_cheapest)
+
+    def _first_of_its_class(self, target: Target) -> bool:
+        """Whether it is the one whose arguments are varied: the others of a class would vary the same."""
+        unscheduled = (other.spec for other in self.targets if not other.spec.schedulers)
+        alike = (spec for spec in unscheduled if spec.address == target.spec.address)
+        return not target.spec.schedulers and next(alike, target.spec) == target.spec
 
     @property
     def variant_scope(self) -> Scope:
@@ -226,51 +217,6 @@ def _hooked_specs(config: pytest.Config) -> list[str]:
     return [line for added in config.hook.pytest_optcheck_specs(config=config) for line in added]
 
 
-def known_names(asked: Iterable[str], known: Mapping[str, str]) -> tuple[str, ...]:
-    """`asked` without repetitions, every one of them known.
-
-    Raises:
-        OptcheckError: one is not.
-    """
-    names = tuple(dict.fromkeys(asked))
-    for name in names:
-        if name not in known:
-            raise OptcheckError(f"unknown workload {name!r}; known are {', '.join(known)}")
-    return names
-
-
-def _target(line: str, default: tuple[str, ...], usual: tuple[str, ...], known: Mapping[str, str]) -> Target:
-    """``SPEC`` or ``SPEC @ workload, workload``."""
-    written = re.fullmatch(r"(.*\S)\s+@\s+([\w\s,]+)", line.strip())
-    if written is None:
-        return Target(parse(line), default, among=usual)
-    names = known_names(written[2].replace(",", " ").split(), known)
-    return Target(parse(written[1]), names, among=names)
-
-
-def _chosen_targets(
-    asked: Sequence[str],
-    configured: Sequence[Target],
-    only: tuple[str, ...],
-    default: tuple[str, ...],
-    usual: tuple[str, ...],
-) -> tuple[Target, ...]:
-    """The targets that ``--optcheck-optimizer`` and ``--optcheck-workload`` leave, one for each spec."""
-    by_text: dict[str, Target] = {}
-    for target in configured:
-        if target.spec.text in by_text:
-            raise OptcheckError(f"optimizer {target.spec.text} is configured twice; give all its workloads after one @")
-        by_text[target.spec.text] = target
-    if asked:
-        specs = dict.fromkeys(parse(text) for text in asked)
-        found = [by_text.get(spec.text, Target(spec, default, among=usual)) for spec in specs]
-        return tuple(replace(target, workloads=only or target.workloads) for target in found)
-    if only:
-        narrowed = (replace(t, workloads=tuple(n for n in t.workloads if n in only)) for t in configured)
-        return tuple(target for target in narrowed if target.workloads)
-    return tuple(configured)
-
-
 def _profile(name: str) -> str:
     if name not in PROFILES:
         raise OptcheckError(f"optcheck profile {name!r}: expected {', '.join(PROFILES)}")
@@ -300,13 +246,6 @@ def _modules(config: pytest.Config) -> tuple[str, ...]:
         if not all(part.isidentifier() for part in name.split(".")):
             raise OptcheckError(f"optcheck_discover: {name!r} is no module name; expected one as torch.optim")
     return named
-
-
-def _quick(target: Target) -> Target:
-    """On the two models of the profile ``quick``, or on the first of its own where it has none of them."""
-    kept = tuple(name for name in target.workloads if name in BENCH)
-    kept = kept or target.workloads[:1]
-    return replace(target, workloads=kept, among=kept)
 
 
 def _verdicts(names: Iterable[str]) -> frozenset[str]:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 
 from pytest_optcheck import routes
-from pytest_optcheck.checking import Case, Scope, guarded_routes, refused
+from pytest_optcheck.cases import Case, Scope, refused
+from pytest_optcheck.checking import guarded_routes
 from pytest_optcheck.curves import DTYPES, PLAIN
 from pytest_optcheck.discovery import optimizers
 from pytest_optcheck.errors import OptcheckError
@@ -18,14 +19,14 @@ from pytest_optcheck.goldens import Goldens
 from pytest_optcheck.items import RESULTS, CaseItem, ComplaintItem, LeftOutItem, Parameter
 from pytest_optcheck.marks import is_marked
 from pytest_optcheck.roster import Rosters
-from pytest_optcheck.settings import Target, known_names
 from pytest_optcheck.specs import FactorySpec, parse
+from pytest_optcheck.targets import Target, known_names
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Sequence
 
     from pytest_optcheck.curves import Dtype
-    from pytest_optcheck.goldens import Golden
+    from pytest_optcheck.format import Golden
     from pytest_optcheck.settings import Settings
     from pytest_optcheck.specs import TextSpec
 
@@ -45,6 +46,7 @@ class Suite:
         self.on_worker = on_worker
         self.complaints: list[str] = []
         self.narrowed_out: set[str] = set()
+        self.nothing = NOTHING
         self._store = Goldens(settings.curves)
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
@@ -128,7 +130,7 @@ class Suite:
         kept = {*cases, *marked}
         others = [item for item in items if item not in kept]
         if self.complaints or not kept:
-            self._complain(session, items, self.complaints or [NOTHING])
+            self._complain(session, items, self.complaints or [self.nothing])
             return
         items[:] = [*cases, *marked]
         if others:
@@ -152,9 +154,21 @@ class Suite:
             for name, why in found.left_out.items() if self.settings.update else ():
                 case = Case(FactorySpec(name, _never), "", None, "", discovered=module)
                 yield LeftOutItem.make(parent, name, refused(case, self.settings, why))
-        for case in self._cases(targets):
+        cases = list(self._cases(targets))
+        if self.settings.routes and not cases and (self.settings.targets or targets):
+            self.nothing = self._unheld()
+        for case in cases:
             name = f"{case.spec.text}[{_case_id(case.workload, case.dtype or _route(case))}]"
             yield CaseItem.make(parent, name, case, self.settings)
+
+    def _unheld(self) -> str:
+        """What is said where there are optimizers, and no golden of theirs holds a route that was asked for."""
+        settings = self.settings
+        asked = () if settings.marked else tuple(shlex.quote(target.spec.text) for target in settings.targets)
+        narrowed = {"optimizer": asked, "workload": settings.only, "route": settings.routes}
+        options = " ".join(f"--optcheck-{name} {value}" for name, values in narrowed.items() for value in values)
+        which = " or ".join(settings.routes)
+        return f"no golden holds route {which}; record it with pytest --optcheck-update=missing {options}"
 
     def _discovered(self, module: str, specs: Iterable[TextSpec]) -> Iterator[Target]:
         """What is found in a module and not configured by name, where the roster does not say that it cannot be."""

@@ -8,14 +8,15 @@ from inspect import Parameter
 from typing import TYPE_CHECKING, Any
 
 from pytest_optcheck.building import plain
+from pytest_optcheck.envelopes import bare_curve
 from pytest_optcheck.judge import deviations
-from pytest_optcheck.recorder import points
 from pytest_optcheck.routes.flags import IMPLEMENTATIONS
-from pytest_optcheck.training import Conditions, train
+from pytest_optcheck.training import train
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from pytest_optcheck.conditions import Conditions
     from pytest_optcheck.curves import Run
     from pytest_optcheck.specs import TextSpec
     from pytest_optcheck.workloads.base import Workload
@@ -150,4 +151,4 @@ class _Trial:
         one, two = self.run(spec), self.run(other)
         if one is None or two is None:
             return one is not two
-        return any(moved is None or moved > ROUNDING for _, _, moved in deviations(one, points(two)))
+        return any(moved is None or moved > ROUNDING for _, _, moved in deviations(one, bare_curve(two)))

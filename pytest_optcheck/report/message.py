@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pytest_optcheck.curves import PLAIN
 
 if TYPE_CHECKING:
-    from pytest_optcheck.checking import Result
+    from pytest_optcheck.cases import Result
 
 HEADLINES = {
     "changed": "is no longer the algorithm its golden was recorded from",

@@ -12,7 +12,7 @@ from pytest_optcheck.report.message import envelopes, finals
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from pytest_optcheck.checking import Result
+    from pytest_optcheck.cases import Result
 
 COARSE = 1e-3
 """A golden that sees only learning-rate changes larger than this is pointed out."""

@@ -51,7 +51,7 @@ QUICK = frozenset({"resume", "foreach"})
 """Where mistakes are most often found, and cheap."""
 
 OWN_CURVE = frozenset({"resume_float32_state", "bfloat16", "mixed_dtypes"})
-"""Routes whose curve has to be measured on its own, since they compute in fewer bits."""
+"""Routes that compute in fewer bits, where rounding alone may lead elsewhere: each is judged by its own curve only."""
 
 SCHEDULED = frozenset({"resume", "deepcopy", "pickle", "tensor_lr", "closure", "scaled"})
 """Routes that a schedule may get wrong; the others are the optimizer's own, and are checked without it."""

@@ -47,14 +47,11 @@ class Route:
     """One way of running an algorithm; an instance serves one training.
 
     Attributes:
-        own_curve: rounding alone takes this route elsewhere (it computes in fewer bits), so that it is never
-            compared with the plain curve, only with its own.
         closure: ``step`` is given a closure.
         regroups: the optimizer has other groups than on the plain route, so that a schedule is another one.
         scales: gradients are scaled before the step, and it is the optimizer's affair whether they are so after it.
     """
 
-    own_curve: ClassVar[bool] = False
     closure: ClassVar[bool] = False
     regroups: ClassVar[bool] = False
     scales: ClassVar[bool] = False

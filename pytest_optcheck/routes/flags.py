@@ -1,4 +1,4 @@
-"""Routes that are a constructor setting: foreach, fused, capturable, differentiable, maximize, a tensor as lr."""
+"""Routes that are a constructor setting: foreach, fused, capturable, differentiable, a tensor as lr, maximize."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 from pytest_optcheck.building import parameter_group
 from pytest_optcheck.curves import restart_update
 from pytest_optcheck.errors import one_line
-from pytest_optcheck.laws import states
+from pytest_optcheck.laws.base import states
 from pytest_optcheck.routes.base import BYSTANDER, Group, Route
 
 if TYPE_CHECKING:
@@ -64,8 +64,6 @@ class Resume(Route):
 
 class ResumeFloat32State(Resume):
     """A checkpoint whose state was stored in float32."""
-
-    own_curve = True
 
     def saved(self, training: Training) -> dict[str, Any]:
         """Floating state narrowed."""

@@ -80,7 +80,6 @@ class Complex(Mirror):
 class _OtherDtype(Mirror):
     """Some of the optimizer's tensors have another dtype than the model."""
 
-    own_curve = True
     dtypes: ClassVar[tuple[torch.dtype | None, ...]]
     """Dtype of the first, second, … tensor, then from the first again; None keeps the model's."""
 

@@ -42,6 +42,12 @@ def load(name: str) -> dict[str, NDArray[Any]]:
         return {key: stored[key] for key in stored.files}
 
 
+def breast_cancer() -> dict[str, NDArray[np.float64]]:
+    """The breast-cancer data to classify: ``x`` (569 × 30) standardised, ``y`` (569) 0 or 1."""
+    raw = load("breast_cancer")
+    return {"x": standardised(raw["features"]), "y": raw["target"].astype(np.float64)}
+
+
 def standardised(values: NDArray[Any]) -> NDArray[np.float64]:
     """Columns with mean 0 and variance 1, rounded to a grid of 2**-20.
 

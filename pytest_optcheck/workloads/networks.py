@@ -28,12 +28,7 @@ def he_uniform(random: RandomState, layers: Iterable[tuple[str, tuple[int, ...]]
         ``name.weight`` uniform in ±sqrt(6 / fan_in) (He et al. 2015, eq. 10, as a uniform distribution) and
         ``name.bias`` zero, float64.
     """
-    params: dict[str, np.ndarray] = {}
-    for name, shape in layers:
-        bound = np.sqrt(6.0 / np.prod(shape[1:]))
-        params[f"{name}.weight"] = random.uniform(-bound, bound, shape)
-        params[f"{name}.bias"] = np.zeros(shape[0])
-    return params
+    return _uniform(random, ((name, shape, np.sqrt(6.0 / np.prod(shape[1:]))) for name, shape in layers))
 
 
 def xavier_uniform(random: RandomState, layers: Iterable[tuple[str, tuple[int, ...]]]) -> dict[str, np.ndarray]:
@@ -47,9 +42,13 @@ def xavier_uniform(random: RandomState, layers: Iterable[tuple[str, tuple[int, .
         ``name.weight`` uniform in ±sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio 2010, eq. 16) and ``name.bias``
         zero, float64.
     """
+    return _uniform(random, ((name, shape, np.sqrt(6.0 / sum(shape))) for name, shape in layers))
+
+
+def _uniform(random: RandomState, layers: Iterable[tuple[str, tuple[int, ...], float]]) -> dict[str, np.ndarray]:
+    """Weights uniform in ± the bound of each layer, biases zero."""
     params: dict[str, np.ndarray] = {}
-    for name, shape in layers:
-        bound = np.sqrt(6.0 / sum(shape))
+    for name, shape, bound in layers:
         params[f"{name}.weight"] = random.uniform(-bound, bound, shape)
         params[f"{name}.bias"] = np.zeros(shape[0])
     return params
@@ -67,8 +66,7 @@ class Mlp(Workload):
 
     def data(self) -> Arrays:
         """``x`` (569 × 30) standardised, ``y`` (569) 0 or 1."""
-        raw = datasets.load("breast_cancer")
-        return {"x": datasets.standardised(raw["features"]), "y": raw["target"].astype(np.float64)}
+        return datasets.breast_cancer()
 
     def init(self, random: RandomState) -> Arrays:
         """He initialisation."""

@@ -59,8 +59,7 @@ class Logistic(Workload):
 
     def data(self) -> Arrays:
         """``x`` (569 × 30) standardised, ``y`` (569) 0 or 1."""
-        raw = datasets.load("breast_cancer")
-        return {"x": datasets.standardised(raw["features"]), "y": raw["target"].astype(np.float64)}
+        return datasets.breast_cancer()
 
     def init(self, random: RandomState) -> Arrays:  # noqa: ARG002 - nothing is drawn
         """30 weights and a bias, all zero."""

@@ -9,7 +9,7 @@ import pytest
 import torch._dynamo  # noqa: F401 - in-process runs restore sys.modules, and parts of torch cannot be imported twice
 from sample import Project
 
-from pytest_optcheck import checking, recorder, session, suite  # noqa: F401 - ditto
+from pytest_optcheck import recorder, session, suite, updating  # noqa: F401 - ditto
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_optcheck.goldens import SCHEMA
+from pytest_optcheck.format import SCHEMA
 
 if TYPE_CHECKING:
     from sample import Project

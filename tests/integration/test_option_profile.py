@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from pytest_optcheck import routes
-from pytest_optcheck.goldens import Departure, decode, encode
+from pytest_optcheck.format import Departure, decode, encode
 
 if TYPE_CHECKING:
     from pathlib import Path

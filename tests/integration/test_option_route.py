@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import TYPE_CHECKING
 
 import pytest
@@ -80,6 +81,25 @@ def test_an_unknown_route_is_a_usage_error_in_one_line(routed: Project, option: 
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: unknown route 'resum'; known are float64, float32, foreach, *mixed_dtypes*"])
     assert "Traceback" not in result.stderr.str()
+
+
+def test_a_route_that_no_golden_holds_is_a_usage_error_with_the_command_that_records_it(recorded: Project) -> None:
+    asked = ("--optcheck-optimizer", MOMENTUM, "--optcheck-workload=bowl", "--optcheck-route=resume")
+    result = recorded.run("--optcheck", *asked)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    options = f"--optcheck-optimizer '{MOMENTUM}' --optcheck-workload bowl --optcheck-route resume"
+    command = f"--optcheck-update=missing {options}"
+    assert f"ERROR: no golden holds route resume; record it with pytest {command}" in result.stderr.lines
+    recorded.run(*shlex.split(command)).assert_outcomes(passed=1, deselected=2)
+    recorded.run("--optcheck", *asked).assert_outcomes(passed=1, deselected=2)
+
+
+def test_several_routes_that_no_golden_holds_are_all_named(recorded: Project) -> None:
+    recorded.edit("test_marked.py", "optcheck", "other")
+    result = recorded.run("--optcheck", "--optcheck-route=resume", "--optcheck-route=deepcopy")
+    options = "--optcheck-route resume --optcheck-route deepcopy"
+    message = f"no golden holds route resume or deepcopy; record it with pytest --optcheck-update=missing {options}"
+    assert f"ERROR: {message}" in result.stderr.lines
 
 
 @pytest.mark.parametrize("workers", ["-n0", "-n2"])

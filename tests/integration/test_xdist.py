@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_optcheck.goldens import decode
+from pytest_optcheck.format import decode
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from msgspec import structs
 
 from pytest_optcheck.curves import DTYPES, EPS, SCALE_FLOOR, Dtype, Failure, Needs, Run
-from pytest_optcheck.goldens import SCHEMA, Curve, Departure, Golden, Point, Recorded, WorkloadId
+from pytest_optcheck.format import SCHEMA, Curve, Departure, Golden, Point, Recorded, WorkloadId
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

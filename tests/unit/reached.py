@@ -6,9 +6,10 @@ import re
 from typing import TYPE_CHECKING
 
 from pytest_optcheck import workloads
+from pytest_optcheck.conditions import Conditions
 from pytest_optcheck.curves import Needs
 from pytest_optcheck.specs import parse
-from pytest_optcheck.training import Conditions, train
+from pytest_optcheck.training import train
 
 if TYPE_CHECKING:
     from pytest_optcheck.workloads.base import Workload

@@ -20,6 +20,7 @@ from pytest_optcheck.curves import (
     norm_steps,
     restart_update,
     route_steps,
+    same,
 )
 
 NAN, INF = math.nan, math.inf
@@ -149,3 +150,11 @@ def test_an_optimizer_in_textbook_form_needs_nothing() -> None:
     assert msgspec.to_builtins(Needs()) == {}
     assert not any(getattr(Needs(), name) for name in Needs.__struct_fields__ if name != "first")
     assert Needs().first == "params"
+
+
+def test_two_runs_are_the_same_bit_for_bit_a_nan_included() -> None:
+    run = Run("float64", "cpu", (1.0, NAN), {"a": {1: NAN}})
+    assert same(run, Run("float64", "cpu", (1.0, NAN), {"a": {1: NAN}}))
+    assert not same(run, Run("float64", "cpu", (1.0, NAN), {"a": {1: 0.0}}))
+    assert not same(run, Run("float64", "cpu", (1.0 + EPS["float64"], NAN), run.norms))
+    assert not same(Run("float64", "cpu", (0.0,)), Run("float64", "cpu", (-0.0,)))

@@ -12,14 +12,17 @@ from torch import Tensor
 
 from pytest_optcheck import laws
 from pytest_optcheck.building import assemble
-from pytest_optcheck.checking import Case, check
+from pytest_optcheck.cases import Case
+from pytest_optcheck.checking import check
+from pytest_optcheck.conditions import Conditions
 from pytest_optcheck.curves import PLAIN, Needs, Run
-from pytest_optcheck.goldens import SCHEMA, Golden, Goldens, Recorded, WorkloadId
+from pytest_optcheck.envelopes import bare_curve
+from pytest_optcheck.format import SCHEMA, Golden, Recorded, WorkloadId
+from pytest_optcheck.goldens import Goldens
 from pytest_optcheck.judge import Policy, Verdict, judge
-from pytest_optcheck.laws import watched
-from pytest_optcheck.recorder import points
+from pytest_optcheck.laws import watched_updates
 from pytest_optcheck.settings import Settings
-from pytest_optcheck.training import Conditions, Training, train
+from pytest_optcheck.training import Training, train
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -231,7 +234,7 @@ def golden(run: Run, broken: Mapping[str, str] | None = None, text: str = "spec"
         needs=Needs(),
         stochastic=False,
         resolution=None,
-        curves={"float64": points(run)},
+        curves={"float64": bare_curve(run)},
         routes={} if run.route == PLAIN else {run.route: "same"},
         broken={run.route: dict(broken)} if broken else {},
     )
@@ -322,8 +325,8 @@ def test_the_first_breach_of_a_law_is_told() -> None:
 
 
 def test_the_first_updates_the_middle_and_the_last_are_watched() -> None:
-    assert watched(60) == {1, 2, 3, 4, 30, 31, 60}
-    assert watched(12) == {1, 2, 3, 4, 6, 7, 12}
+    assert watched_updates(60) == {1, 2, 3, 4, 30, 31, 60}
+    assert watched_updates(12) == {1, 2, 3, 4, 6, 7, 12}
 
 
 @pytest.mark.parametrize(("at", "seen"), [(3, True), (5, False), (7, True), (11, False), (12, True)])

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_optcheck.checking import Result
+from pytest_optcheck.cases import Result
 from pytest_optcheck.judge import Kind, Verdict
 from pytest_optcheck.report import message, terminal
 

@@ -11,11 +11,12 @@ from route_mutants import MUTANTS, BurnsInCounter, Mixed, Rule, spec
 
 from pytest_optcheck import judge, routes
 from pytest_optcheck.building import assemble
+from pytest_optcheck.conditions import Conditions
 from pytest_optcheck.curves import PLAIN, Needs
-from pytest_optcheck.goldens import SCHEMA, Departure, Golden, Recorded, WorkloadId
-from pytest_optcheck.recorder import points
+from pytest_optcheck.envelopes import bare_curve
+from pytest_optcheck.format import SCHEMA, Departure, Golden, Recorded, WorkloadId
 from pytest_optcheck.routes.base import Route
-from pytest_optcheck.training import Conditions, train
+from pytest_optcheck.training import train
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +55,7 @@ def right(route: str) -> Run:
 
 def verdict(run: Run) -> judge.Verdict:
     """How `run` is judged where the right optimizer was recorded: on the plain curve, or the route's own."""
-    own = routes.load(run.route).own_curve
+    own = run.route in routes.OWN_CURVE
     golden = Golden(
         schema=SCHEMA,
         spec="spec",
@@ -63,8 +64,8 @@ def verdict(run: Run) -> judge.Verdict:
         needs=Needs(),
         stochastic=False,
         resolution=None,
-        curves={"float64": points(right(PLAIN))},
-        routes={run.route: Departure(curve=points(right(run.route))) if own else "same"},
+        curves={"float64": bare_curve(right(PLAIN))},
+        routes={run.route: Departure(curve=bare_curve(right(run.route))) if own else "same"},
     )
     return judge.judge(run, golden, judge.Policy())
 
@@ -79,12 +80,12 @@ def test_the_right_optimizer_is_right_on_every_route(name: str) -> None:
     assert (verdict(run).kind, run.failure, run.broken) == ("match", None, {})
 
 
-@pytest.mark.parametrize("name", [name for name in routes.NAMES if not routes.load(name).own_curve])
+@pytest.mark.parametrize("name", [name for name in routes.NAMES if name not in routes.OWN_CURVE])
 def test_the_right_optimizer_lands_on_the_plain_curve(name: str) -> None:
     assert right(name).losses == pytest.approx(right(PLAIN).losses, rel=1e-12)
 
 
-@pytest.mark.parametrize("name", [name for name in routes.NAMES if routes.load(name).own_curve])
+@pytest.mark.parametrize("name", sorted(routes.OWN_CURVE))
 def test_rounding_alone_takes_a_route_of_its_own_curve_elsewhere(name: str) -> None:
     expected = right(PLAIN).losses
     assert right(name).losses != pytest.approx(expected, rel=1e-9)

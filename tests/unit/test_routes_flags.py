@@ -9,9 +9,10 @@ from toys import toy
 
 from pytest_optcheck import routes
 from pytest_optcheck.building import assemble
+from pytest_optcheck.conditions import Conditions
 from pytest_optcheck.routes.flags import IMPLEMENTATIONS
 from pytest_optcheck.specs import TextSpec, parse
-from pytest_optcheck.training import Conditions, Training, train
+from pytest_optcheck.training import Training, train
 
 if TYPE_CHECKING:
     from pytest_optcheck.specs import OptimizerSpec

@@ -8,9 +8,10 @@ from route_mutants import SHAPES, Mixed, Rule
 from torch import Tensor
 
 from pytest_optcheck import routes
+from pytest_optcheck.conditions import Conditions
 from pytest_optcheck.curves import Needs
 from pytest_optcheck.routes.base import BYSTANDER, Group
-from pytest_optcheck.training import Conditions, Training
+from pytest_optcheck.training import Training
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,9 +8,10 @@ import torch
 from route_mutants import SHAPES, Mixed, Rule
 from torch import Tensor
 
+from pytest_optcheck.conditions import Conditions
 from pytest_optcheck.curves import Needs, restart_update
 from pytest_optcheck.routes.base import BYSTANDER
-from pytest_optcheck.training import Conditions, Training, train
+from pytest_optcheck.training import Training, train
 
 MIXED = Mixed()
 RESTART = restart_update(MIXED.steps)

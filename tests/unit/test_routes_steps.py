@@ -8,8 +8,9 @@ import torch
 from route_mutants import SHAPES, Mixed, Rule
 from torch import Tensor
 
+from pytest_optcheck.conditions import Conditions
 from pytest_optcheck.routes.steps import INF_UPDATE, SCALE, Scaled
-from pytest_optcheck.training import Conditions, Training
+from pytest_optcheck.training import Training
 
 MIXED = Mixed()
 Gradients = dict[tuple[int, ...], Tensor]

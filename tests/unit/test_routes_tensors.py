@@ -7,9 +7,10 @@ import torch
 from route_mutants import SHAPES, Mixed, Rule
 
 from pytest_optcheck import routes
+from pytest_optcheck.conditions import Conditions
 from pytest_optcheck.curves import restart_update
 from pytest_optcheck.routes.base import Mirror
-from pytest_optcheck.training import Conditions, Training
+from pytest_optcheck.training import Training
 
 MIXED = Mixed()
 MIRRORS = ["complex", "bfloat16", "mixed_dtypes"]

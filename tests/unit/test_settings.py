@@ -10,8 +10,9 @@ from pytest_optcheck import routes
 from pytest_optcheck.curves import DTYPES
 from pytest_optcheck.errors import OptcheckError
 from pytest_optcheck.judge import KINDS
-from pytest_optcheck.settings import BENCH, PROFILES, UPDATES, VARIANT_ROUTES, Settings, Target
+from pytest_optcheck.settings import PROFILES, UPDATES, VARIANT_ROUTES, Settings
 from pytest_optcheck.specs import parse
+from pytest_optcheck.targets import BENCH, Target
 
 SGD = parse("torch.optim:SGD(lr=0.1)")
 KNOWN = {name: f"module:{name.title()}" for name in ("zoo", "quadratic", "linear", "mlp")}

@@ -10,11 +10,12 @@ import pytest
 import torch
 from toys import Bowl, Descent, TwoGroups
 
+from pytest_optcheck.conditions import Conditions
 from pytest_optcheck.curves import Failure, Needs
-from pytest_optcheck.training import Conditions, train
+from pytest_optcheck.training import train
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
     from numpy.random import RandomState
     from torch import Tensor
@@ -92,18 +93,6 @@ class KeepsTensors(Descent):
             if parameter.grad is not None and parameter.grad.is_sparse:
                 parameter.grad = parameter.grad.to_dense()
         super().step()
-
-
-class KeepsGroups(Descent):
-    """Leaves its parameter groups where the test finds them."""
-
-    built: ClassVar[list[dict[str, Any]]] = []
-
-    def __init__(self, params: Iterable[Any], **settings: object) -> None:
-        super().__init__(params)
-        for group in self.param_groups:
-            group.update(settings)
-        type(self).built = self.param_groups
 
 
 def test_a_run_has_the_loss_before_every_update_and_after_the_last() -> None:
@@ -339,11 +328,6 @@ def test_a_frozen_tensor_does_not_move_and_gets_no_gradient() -> None:
     assert len(KeepsTensors.last) == 1
 
 
-def test_a_frozen_tensor_is_not_handed_to_the_optimizer() -> None:
-    train(KeepsGroups, TwoGroups(), Conditions(needs=Needs(frozen=("matrix",), one_group=True)))
-    assert [tuple(p.shape) for p in KeepsGroups.built[0]["params"]] == [(3,)]
-
-
 def test_sparse_gradients_are_sparse_with_the_same_numbers() -> None:
     run = train(KeepsTensors, BOWL, Conditions(needs=Needs(sparse=True)))
     assert [gradient is not None and gradient.is_sparse for gradient in KeepsTensors.last] == [True, True]
@@ -361,35 +345,10 @@ def test_the_gradient_of_a_single_number_stays_dense() -> None:
     assert [gradient is not None and gradient.is_sparse for gradient in KeepsTensors.last] == [False, True]
 
 
-class KeepsRates(KeepsGroups):
-    """Leaves the learning rates of every update where the test finds them."""
-
-    seen: ClassVar[list[list[float]]] = []
-
-    def step(self) -> None:
-        if not self.updates:
-            self.seen.clear()
-        self.seen.append([group["lr"] for group in self.param_groups])
-        super().step()
-
-
-@pytest.mark.parametrize("factor", [0.5, 1.0, 2.0])
-def test_the_learning_rate_factor_multiplies_every_group_around_each_update(factor: float) -> None:
-    train(KeepsRates, TwoGroups(), Conditions(lr_factor=factor))
-    assert KeepsRates.seen == [[0.1 * factor, 0.05 * factor]] * BOWL.steps
-    assert [group["lr"] for group in KeepsRates.built] == [0.1, 0.05]
-
-
 def halved_every_two(params: Iterable[Any], lr: float = 0.1) -> tuple[Any, list[Any]]:
     """Gradient descent whose learning rate is halved after every second update."""
     optimizer = torch.optim.SGD(params, lr=lr)
     return optimizer, [torch.optim.lr_scheduler.StepLR(optimizer, 2, 0.5)]
-
-
-def test_a_scheduler_knows_nothing_of_the_learning_rate_factor() -> None:
-    scaled = train(halved_every_two, BOWL, Conditions(lr_factor=2.0))
-    assert scaled.rates == train(halved_every_two, BOWL, Conditions()).rates
-    assert scaled.losses == train(lambda p: halved_every_two(p, 0.2), BOWL, Conditions()).losses
 
 
 def test_learning_rates_are_kept_from_before_the_first_update_to_twenty_beyond_the_last() -> None:
@@ -436,50 +395,8 @@ def test_a_scheduler_that_raises_is_kept_as_a_failure_of_its_update() -> None:
     assert run.failure == Failure(3, "raised", "ZeroDivisionError: division by zero")
 
 
-class Joining(TwoGroups):
-    """The bowl whose second tensor is handed over after three updates."""
-
-    name = "bowl_joining"
-    joins: ClassVar[Mapping[str, int]] = {"matrix": 3}
-
-
 def sgd(params: Iterable[Any]) -> torch.optim.Optimizer:
     return torch.optim.SGD(params, lr=0.1)
-
-
-@pytest.mark.parametrize(
-    "needs",
-    [Needs(), Needs(one_group=True), Needs(first="named")],
-    ids=["groups", "one_group", "named"],
-)
-def test_a_tensor_that_joins_late_is_frozen_until_then_and_trained_from_then_on(needs: Needs) -> None:
-    run = train(sgd, Joining(), Conditions(needs=needs, watch=True))
-    initial = float(BOWL.problem(torch.float64).parameters["matrix"].detach().norm())
-    norms = run.norms["matrix"]
-    assert [norms[update] == initial for update in (1, 2, 3, 4)] == [True, True, True, False]
-    assert norms[4] != norms[6]
-    assert run.broken == {}
-
-
-@pytest.mark.parametrize("one_group", [False, True])
-def test_a_tensor_that_the_optimizer_refuses_never_joins(one_group: bool) -> None:
-    handed: list[Tensor] = []
-
-    class Keeps(torch.optim.SGD):
-        def add_param_group(self, param_group: dict[str, Any]) -> None:
-            super().add_param_group(param_group)
-            handed.extend(param_group["params"])
-
-    run = train(Keeps, Joining(), Conditions(needs=Needs(one_group=one_group, frozen=("matrix",))))
-    assert [tuple(tensor.shape) for tensor in handed] == [(3,)]
-    assert len(set(run.norms["matrix"].values())) == 1
-
-
-def test_the_learning_rate_of_a_group_that_is_not_there_yet_is_zero() -> None:
-    first, second = train(halved_every_two, Joining(), Conditions()).rates
-    assert len(first) == len(second) == Joining.steps + 21
-    assert [rate == 0.0 for rate in second[:6]] == [True, True, True, True, False, False]
-    assert all(first)
 
 
 def test_laws_are_watched_where_that_is_asked_for() -> None:
@@ -514,59 +431,6 @@ def test_an_optimizer_with_two_modes_is_evaluated_in_the_other_one_at_the_end() 
 
     train(Switches, BOWL, Conditions())
     assert modes == ["train", "eval", "train"]
-
-
-def test_a_learning_rate_factor_is_another_learning_rate() -> None:
-    scaled = train(Descent, BOWL, Conditions(lr_factor=2.0))
-    assert scaled.losses == train(lambda p: Descent(p, 0.2), BOWL, Conditions()).losses
-
-
-def test_a_later_group_gets_settings_of_its_own() -> None:
-    def factory(params: Iterable[Any]) -> KeepsGroups:
-        return KeepsGroups(params, weight_decay=0.1, betas=(0.9, 0.99), eps=1e-8)
-
-    train(factory, TwoGroups(), Conditions())
-    first, second = KeepsGroups.built
-    assert {key: first[key] for key in first if key != "params"} == {
-        "lr": 0.1,
-        "weight_decay": 0.1,
-        "betas": (0.9, 0.99),
-        "eps": 1e-8,
-    }
-    assert (second["lr"], second["weight_decay"], second["eps"]) == (0.05, 0.2, 1e-8)
-    assert second["betas"] == pytest.approx((0.855, 0.9405))
-    assert [tuple(p.shape) for group in (first, second) for p in group["params"]] == [(3,), (2, 2)]
-
-
-def test_settings_that_a_group_lacks_are_not_invented() -> None:
-    class Bare(KeepsGroups):
-        def __init__(self, params: Iterable[Any]) -> None:
-            super().__init__(params)
-            for group in self.param_groups:
-                del group["lr"]
-
-        def update(self, parameter: Tensor, gradient: Tensor, lr: float) -> None:
-            """Stay."""
-
-        def step(self) -> None:
-            """Stay."""
-
-    assert train(Bare, TwoGroups(), Conditions()).failure is None
-    assert [list(group) for group in Bare.built] == [["params"], ["params"]]
-
-
-def test_one_group_is_handed_over_as_a_list_of_tensors() -> None:
-    handed: list[list[Any]] = []
-
-    def factory(params: Iterable[Any]) -> Descent:
-        handed.append(list(params))
-        return Descent(handed[-1])
-
-    train(factory, BOWL, Conditions())
-    train(factory, TwoGroups(), Conditions(needs=Needs(one_group=True)))
-    train(factory, TwoGroups(), Conditions())
-    assert [isinstance(items[0], dict) for items in handed] == [False, False, True]
-    assert [len(items) for items in handed] == [2, 2, 2]
 
 
 def test_jitter_moves_the_curve_by_rounding_only() -> None:

@@ -10,9 +10,9 @@ from route_mutants import Mixed, Rule
 from toys import Descent
 
 from pytest_optcheck import variants
+from pytest_optcheck.conditions import Conditions
 from pytest_optcheck.settings import Settings
 from pytest_optcheck.specs import TextSpec, parse
-from pytest_optcheck.training import Conditions
 from pytest_optcheck.variants import Variants, derive, telling
 
 if TYPE_CHECKING:

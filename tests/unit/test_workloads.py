@@ -11,9 +11,10 @@ from interpreter import imported
 from toys import Bowl
 
 from pytest_optcheck import workloads
+from pytest_optcheck.conditions import Conditions
 from pytest_optcheck.errors import OptcheckError
 from pytest_optcheck.specs import parse
-from pytest_optcheck.training import Conditions, train
+from pytest_optcheck.training import train
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

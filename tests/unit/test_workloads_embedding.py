@@ -5,9 +5,10 @@ import pytest
 import torch
 from reached import documented, reached
 
+from pytest_optcheck.conditions import Conditions
 from pytest_optcheck.curves import Needs
 from pytest_optcheck.specs import parse
-from pytest_optcheck.training import Conditions, train
+from pytest_optcheck.training import train
 from pytest_optcheck.workloads.embedding import Embedding
 
 F64 = torch.float64

@@ -6,8 +6,9 @@ import torch
 from numpy.random import RandomState
 from reached import documented, reached
 
+from pytest_optcheck.conditions import Conditions
 from pytest_optcheck.specs import parse
-from pytest_optcheck.training import Conditions, train
+from pytest_optcheck.training import train
 from pytest_optcheck.workloads import datasets
 from pytest_optcheck.workloads.finetune import Finetune
 

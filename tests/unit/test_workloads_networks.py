@@ -8,8 +8,9 @@ import torch
 from numpy.random import RandomState
 
 from pytest_optcheck import workloads
+from pytest_optcheck.conditions import Conditions
 from pytest_optcheck.specs import parse
-from pytest_optcheck.training import Conditions, train
+from pytest_optcheck.training import train
 from pytest_optcheck.workloads.networks import DigitsCnn, Mlp, he_uniform
 
 F64 = torch.float64

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from pytest_optcheck.training import Conditions, train
+from pytest_optcheck.conditions import Conditions
+from pytest_optcheck.training import train
 from pytest_optcheck.workloads.zoo import SCALES, SHAPES, Zoo
 
 if TYPE_CHECKING:

@@ -1,0 +1,120 @@
+"""What is asked and what is answered: a case, what its golden is recorded with, and its result.
+
+Plain values that travel between processes; imports neither torch nor pytest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from pytest_optcheck import judge
+from pytest_optcheck.curves import DTYPES, PLAIN
+
+if TYPE_CHECKING:
+    from pytest_optcheck.curves import Dtype
+    from pytest_optcheck.settings import Settings
+    from pytest_optcheck.specs import OptimizerSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a golden is recorded with.
+
+    Attributes:
+        dtypes: those it keeps a curve in.
+        routes: those that are measured.
+        varied: whether variants are derived from the signature, and arguments that do nothing found.
+        guarded: whether those variants get goldens of their own.
+        lean: whether recording makes as few trainings as will do: a library may have a hundred optimizers.
+        twice: whether a check trains twice, to see that two runs are equal.
+    """
+
+    dtypes: tuple[Dtype, ...] = DTYPES
+    routes: tuple[str, ...] = ()
+    varied: bool = False
+    guarded: bool = False
+    lean: bool = False
+    twice: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What one pytest item asks.
+
+    Attributes:
+        spec: the optimizer.
+        workload: name of the reference model.
+        dtype: what to train in; None where a route, all routes, or the golden as a whole is asked for.
+        select: command-line arguments that select this case alone.
+        diverges: this training is declared to leave the finite numbers.
+        route: one of `routes.NAMES`, or the plain one.
+        scope: what its golden is recorded with.
+        discovered: the module in which the optimizer was found, if it was.
+    """
+
+    spec: OptimizerSpec
+    workload: str
+    dtype: Dtype | None
+    select: str
+    diverges: bool = False
+    route: str = PLAIN
+    scope: Scope = field(default_factory=Scope)
+    discovered: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The answer for one case, in plain values that travel from worker to controller.
+
+    Attributes:
+        verdict: kind, place and size of the deviation.
+        resolution: of the golden; None where there is none.
+        stochastic: the golden's optimizer does not repeat itself.
+        golden: the new golden's JSON where one was recorded.
+        effect: what the new golden changes, in one line.
+        findings: what recording found: departing routes, broken laws, arguments that do nothing; a line each.
+        limits: what the optimizer needs or cannot do, in a few words each.
+        discovered: the module in which the optimizer was found, if it was.
+        refused: why a discovered optimizer cannot be recorded on this workload.
+        variant: it was recorded as a variant of another spec.
+        skipped: why there is nothing to say: the optimizer does not accept this dtype.
+    """
+
+    spec: str
+    workload: str
+    dtype: str
+    device: str
+    select: str
+    verdict: judge.Verdict
+    route: str = PLAIN
+    resolution: float | None = None
+    stochastic: bool = False
+    step_s: float = 0.0
+    model_s: float = 0.0
+    train_s: float = 0.0
+    golden: str | None = None
+    effect: str = ""
+    findings: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ()
+    discovered: str = ""
+    refused: str = ""
+    variant: bool = False
+    skipped: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """As nested dicts of plain Python scalars, the only thing a test report may carry."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> Result:
+        """The inverse of `as_dict`."""
+        tuples = {name: tuple(plain[name]) for name in ("findings", "limits")}
+        return cls(**{**plain, **tuples, "verdict": judge.Verdict(**plain["verdict"])})
+
+
+def refused(case: Case, settings: Settings, why: str) -> Result:
+    """The answer for a discovered optimizer that cannot be recorded."""
+    nothing = judge.Verdict("match")
+    shown = Result(case.spec.text, case.workload, DTYPES[0], settings.device, case.select, nothing)
+    return replace(shown, discovered=case.discovered, refused=why)

@@ -1,0 +1,89 @@
+"""Targets: the optimizers to check, each on the reference models it is meant for, as the user wrote or narrowed them.
+
+Imports neither torch nor NumPy.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from pytest_optcheck.errors import OptcheckError
+from pytest_optcheck.specs import TextSpec, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+BENCH = ("zoo", "mlp")
+"""The reference models of the profile ``quick``; resume and foreach are checked on both in ``default`` too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One optimizer and the reference models it is checked on.
+
+    Attributes:
+        spec: the optimizer.
+        workloads: names, as the user wrote them.
+        discovered: the module it was found in; empty where it is configured by name.
+        among: the models it is checked on where no option narrows them; what is recorded on one of them must not
+            depend on which were asked for.
+    """
+
+    spec: TextSpec
+    workloads: tuple[str, ...]
+    discovered: str = ""
+    among: tuple[str, ...] = ()
+
+
+def known_names(asked: Iterable[str], known: Mapping[str, str]) -> tuple[str, ...]:
+    """`asked` without repetitions, every one of them known.
+
+    Raises:
+        OptcheckError: one is not.
+    """
+    names = tuple(dict.fromkeys(asked))
+    for name in names:
+        if name not in known:
+            raise OptcheckError(f"unknown workload {name!r}; known are {', '.join(known)}")
+    return names
+
+
+def read_target(line: str, default: tuple[str, ...], usual: tuple[str, ...], known: Mapping[str, str]) -> Target:
+    """``SPEC`` or ``SPEC @ workload, workload``."""
+    written = re.fullmatch(r"(.*\S)\s+@\s+([\w\s,]+)", line.strip())
+    if written is None:
+        return Target(parse(line), default, among=usual)
+    names = known_names(written[2].replace(",", " ").split(), known)
+    return Target(parse(written[1]), names, among=names)
+
+
+def chosen(
+    asked: Sequence[str],
+    configured: Sequence[Target],
+    only: tuple[str, ...],
+    default: tuple[str, ...],
+    usual: tuple[str, ...],
+) -> tuple[Target, ...]:
+    """The targets that ``--optcheck-optimizer`` and ``--optcheck-workload`` leave, one for each spec."""
+    by_text: dict[str, Target] = {}
+    for target in configured:
+        if target.spec.text in by_text:
+            raise OptcheckError(f"optimizer {target.spec.text} is configured twice; give all its workloads after one @")
+        by_text[target.spec.text] = target
+    if asked:
+        specs = dict.fromkeys(parse(text) for text in asked)
+        found = [by_text.get(spec.text, Target(spec, default, among=usual)) for spec in specs]
+        return tuple(replace(target, workloads=only or target.workloads) for target in found)
+    if only:
+        narrowed = (replace(t, workloads=tuple(n for n in t.workloads if n in only)) for t in configured)
+        return tuple(target for target in narrowed if target.workloads)
+    return tuple(configured)
+
+
+def quick(target: Target) -> Target:
+    """On the two models of the profile ``quick``, or on the first of its own where it has none of them."""
+    kept = tuple(name for name in target.workloads if name in BENCH)
+    kept = kept or target.workloads[:1]
+    return replace(target, workloads=kept, among=kept)

@@ -1,0 +1,153 @@
+"""One golden updated: its case checked in every dtype and on every route, and what is to be recorded recorded anew.
+
+Knows neither pytest nor the terminal, and writes nothing: a result carries the text of its new golden. Imports torch
+when the first case runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pytest_optcheck import judge, workloads
+from pytest_optcheck.cases import Result
+from pytest_optcheck.checking import accepted, guarded_routes, judged
+from pytest_optcheck.curves import DTYPES
+from pytest_optcheck.findings import effect, findings, limits
+from pytest_optcheck.format import UnreadableGoldenError, encode
+from pytest_optcheck.goldens import Goldens
+from pytest_optcheck.specs import TextSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pytest_optcheck.cases import Case
+    from pytest_optcheck.format import Golden
+    from pytest_optcheck.recorder import Recording
+    from pytest_optcheck.settings import Settings
+    from pytest_optcheck.workloads.base import Workload
+
+
+def update(case: Case, settings: Settings) -> list[Result]:
+    """Check `case` in every dtype and on every route; record anew what has a verdict that is to be recorded.
+
+    Where only routes are to be recorded, the curves stay as they are. A golden is never recorded as a whole while it
+    has a verdict that is not to be recorded, unless that is a curve it lacks.
+
+    Raises:
+        OptcheckError: spec or workload cannot be used, or the golden cannot be recorded.
+    """
+    store = Goldens(settings.curves)
+    path = store.path(case.spec.text, case.workload)
+    try:
+        golden = store.load(case.spec.text, case.workload)
+    except UnreadableGoldenError:
+        if "stale" not in settings.update:
+            raise
+        golden = None  # and its file exists: stale
+    if golden is None:
+        dtypes = case.scope.dtypes
+    else:  # where routes alone are asked for, no curve is missing
+        dtypes = accepted(golden, case.scope) if settings.dtypes else tuple(golden.curves)
+    results = [judged(replace(case, dtype=dtype), settings, golden, exists=path.exists()) for dtype in dtypes]
+    outside = [result for result in results if result.verdict.kind != "match"]
+    recorded, left = _sorted(outside, settings)
+    if recorded and all(result.verdict.kind == "missing" for result in left):
+        return _record(case, settings, golden, _worst(recorded))
+    if golden is None or outside:
+        return [_worst(left or outside)]
+    held = guarded_routes(golden, case.scope.routes)
+    departed = [judged(replace(case, dtype=None, route=name), settings, golden, exists=True) for name in held]
+    recorded, left = _sorted([result for result in departed if result.verdict.kind != "match"], settings)
+    names = [result.route for result in recorded]
+    if "missing" in settings.update:
+        names += [name for name in case.scope.routes if name not in golden.routes]
+    written = _record_routes(case, settings, golden, names, _worst([*results, *recorded]))
+    return [*written, *left] or [_worst(results)]
+
+
+def _sorted(results: Sequence[Result], settings: Settings) -> tuple[list[Result], list[Result]]:
+    """Those whose verdict is to be recorded, and the others."""
+    recorded = [result for result in results if result.verdict.kind in settings.update]
+    return recorded, [result for result in results if result not in recorded]
+
+
+def _worst(results: Sequence[Result]) -> Result:
+    return max(results, key=lambda result: judge.KINDS.index(result.verdict.kind))
+
+
+def _record(case: Case, settings: Settings, old: Golden | None, worst: Result) -> list[Result]:
+    """The golden as a whole, then the variants its signature yields, as far as they have none yet.
+
+    What the old golden guarded the new one guards too, though less was asked for.
+    """
+    from msgspec import structs
+
+    from pytest_optcheck.conditions import Conditions
+    from pytest_optcheck.recorder import record
+
+    workload: Workload = workloads.load(settings.known[case.workload])
+    if old is not None:
+        held = [name for name in old.routes if name not in case.scope.routes]
+        dtypes = tuple(dtype for dtype in DTYPES if dtype in case.scope.dtypes or dtype in old.curves)
+        case = replace(case, scope=replace(case.scope, dtypes=dtypes, routes=(*case.scope.routes, *held)))
+    new = record(_recording(case, settings, case.scope.routes))
+    if old is not None:
+        new = structs.replace(new, variants=old.variants, dead=old.dead)
+    variants: tuple[TextSpec, ...] = ()
+    if case.scope.varied and isinstance(case.spec, TextSpec):
+        from pytest_optcheck.variants import derive
+
+        dtype = next(iter(new.curves))
+        derived = derive(case.spec, workload, Conditions(dtype, settings.device, new.needs))
+        variants = settings.chosen_variants(case.spec, derived.specs) if case.scope.guarded else ()
+        new = structs.replace(new, variants=tuple(spec.text for spec in variants), dead=derived.dead)
+    recorded = replace(
+        worst,
+        golden=encode(new),
+        effect=effect(old, new, worst.verdict),
+        findings=tuple(findings(new)),
+        limits=tuple(limits(new)),
+        resolution=new.resolution,
+        stochastic=new.stochastic,
+    )
+    return [recorded, *_record_variants(case, settings, variants)]
+
+
+def _record_variants(case: Case, settings: Settings, variants: Sequence[TextSpec]) -> Iterator[Result]:
+    store = Goldens(settings.curves)
+    configured = {target.spec.text for target in settings.targets}
+    for spec in variants:
+        if spec.text in configured or store.path(spec.text, case.workload).exists():
+            continue  # it is an item of its own
+        variant = replace(case, spec=spec, scope=settings.variant_scope)
+        missing = Result(
+            spec.text, case.workload, DTYPES[0], settings.device, case.select, judge.Verdict("missing", "no golden")
+        )
+        yield from (replace(result, variant=True) for result in _record(variant, settings, None, missing))
+
+
+def _record_routes(case: Case, settings: Settings, golden: Golden, names: Sequence[str], worst: Result) -> list[Result]:
+    """The golden with these routes measured anew; nothing is recorded where that changes nothing."""
+    from pytest_optcheck.departures import with_routes
+
+    new = with_routes(_recording(case, settings, tuple(names)), golden) if names else golden
+    if new == golden:
+        return []
+    told = f"routes measured: {' '.join(name for name in names if name in new.routes)}"
+    return [replace(worst, golden=encode(new), effect=told, findings=tuple(findings(new)))]
+
+
+def _recording(case: Case, settings: Settings, names: tuple[str, ...]) -> Recording:
+    from pytest_optcheck.recorder import Recording
+
+    return Recording(
+        case.spec,
+        workloads.load(settings.known[case.workload]),
+        settings.device,
+        settings.reason,
+        diverges=case.diverges or case.spec.text in settings.diverging,
+        dtypes=case.scope.dtypes,
+        routes=names,
+        lean=case.scope.lean,
+    )
