@@ -151,7 +151,8 @@ class Settings:
         """What the golden of a target is recorded with."""
         among = target.among or target.workloads
         on_cheapest = workload == self._cheapest(among)
-        varied = on_cheapest and self._first_of_its_class(target) and self.variants != ("none",) and not self.routes
+        variable = target.varied and not target.spec.schedulers
+        varied = variable and on_cheapest and self.variants != ("none",) and not self.routes
         names = self.routes_on(workload, among)
         if target.spec.schedulers and self.profile != "full":
             names = tuple(name for name in names if name in routes.SCHEDULED)
@@ -162,12 +163,6 @@ class Settings:
         dtypes = DTYPES if on_cheapest else DTYPES[:1]
         dtypes = tuple(dtype for dtype in dtypes if dtype in self.dtypes) or dtypes
         return Scope(dtypes, names, varied, lean=True, twice=on_cheapest)
-
-    def _first_of_its_class(self, target: Target) -> bool:
-        """Whether it is the one whose arguments are varied: the others of a class would vary the same."""
-        unscheduled = (other.spec for other in self.targets if not other.spec.schedulers)
-        alike = (spec for spec in unscheduled if spec.address == target.spec.address)
-        return not target.spec.schedulers and next(alike, target.spec) == target.spec
 
     @property
     def variant_scope(self) -> Scope:

@@ -29,12 +29,14 @@ class Target:
         discovered: the module it was found in; empty where it is configured by name.
         among: the models it is checked on where no option narrows them; what is recorded on one of them must not
             depend on which were asked for.
+        varied: whether its signature yields variants: the first of a class does, the others would yield the same.
     """
 
     spec: TextSpec
     workloads: tuple[str, ...]
     discovered: str = ""
     among: tuple[str, ...] = ()
+    varied: bool = True
 
 
 def known_names(asked: Iterable[str], known: Mapping[str, str]) -> tuple[str, ...]:
@@ -72,14 +74,20 @@ def chosen(
         if target.spec.text in by_text:
             raise OptcheckError(f"optimizer {target.spec.text} is configured twice; give all its workloads after one @")
         by_text[target.spec.text] = target
+    first: dict[str, str] = {}
+    for text, target in by_text.items():
+        leads = not target.spec.schedulers and first.setdefault(target.spec.address, text) == text
+        by_text[text] = replace(target, varied=leads)
+    configured = tuple(by_text.values())
     if asked:
         specs = dict.fromkeys(parse(text) for text in asked)
-        found = [by_text.get(spec.text, Target(spec, default, among=usual)) for spec in specs]
+        named = (Target(spec, default, among=usual, varied=spec.address not in first) for spec in specs)
+        found = [by_text.get(target.spec.text, target) for target in named]
         return tuple(replace(target, workloads=only or target.workloads) for target in found)
     if only:
         narrowed = (replace(t, workloads=tuple(n for n in t.workloads if n in only)) for t in configured)
         return tuple(target for target in narrowed if target.workloads)
-    return tuple(configured)
+    return configured
 
 
 def quick(target: Target) -> Target:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 ROUTES = ("deepcopy", "resume")
 
-SCOPE = Scope(DTYPES, ROUTES)
+SCOPE = Scope(DTYPES, ROUTES, twice=True)
 
 
 class Plain(torch.optim.SGD):

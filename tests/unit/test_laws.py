@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pytest_optcheck import laws
 from pytest_optcheck.building import assemble
-from pytest_optcheck.cases import Case
+from pytest_optcheck.cases import Case, Scope
 from pytest_optcheck.checking import check
 from pytest_optcheck.conditions import Conditions
 from pytest_optcheck.curves import PLAIN, Needs, Run
@@ -256,7 +256,7 @@ def checked(optimizer: type[Rule], curves: Path) -> Verdict:
         diverging=frozenset(),
         marked=True,
     )
-    return check(Case(spec(optimizer), MIXED.name, "float64", "select"), settings).verdict
+    return check(Case(spec(optimizer), MIXED.name, "float64", "select", scope=Scope(twice=True)), settings).verdict
 
 
 def test_every_law_has_a_breaker() -> None:

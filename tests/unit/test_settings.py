@@ -12,7 +12,7 @@ from pytest_optcheck.errors import OptcheckError
 from pytest_optcheck.judge import KINDS
 from pytest_optcheck.settings import PROFILES, UPDATES, VARIANT_ROUTES, Settings
 from pytest_optcheck.specs import parse
-from pytest_optcheck.targets import BENCH, Target
+from pytest_optcheck.targets import BENCH, Target, chosen
 
 SGD = parse("torch.optim:SGD(lr=0.1)")
 KNOWN = {name: f"module:{name.title()}" for name in ("zoo", "quadratic", "linear", "mlp")}
@@ -96,6 +96,7 @@ def test_routes_that_are_named_are_checked_everywhere_in_the_order_of_all(profil
         (Target(SGD, ("zoo",)), "zoo", True, {"variants": ("momentum=0.5",)}),
         (Target(SGD, ("zoo",)), "zoo", False, {"routes": ("resume",)}),
         (Target(parse("torch.optim:SGD() >> StepLR(step_size=3)"), ("zoo",)), "zoo", False, {}),
+        (Target(SGD, ("zoo", "mlp"), varied=False), "zoo", False, {}),
     ],
 )
 def test_a_signature_is_varied_once_and_where_nothing_speaks_against_it(
@@ -103,6 +104,28 @@ def test_a_signature_is_varied_once_and_where_nothing_speaks_against_it(
 ) -> None:
     scope = settings(**fields).scope(target, workload)
     assert (scope.varied, scope.guarded) == (varied, varied)
+
+
+def test_the_first_of_a_class_is_varied_whoever_is_asked_for() -> None:
+    lines = ["torch.optim:SGD() >> StepLR(step_size=3)", "torch.optim:SGD()", "torch.optim:SGD(lr=0.1)"]
+    targets = [Target(parse(line), ("zoo",)) for line in lines]
+    assert [target.varied for target in chosen((), targets, (), ("zoo",), ("zoo",))] == [False, True, False]
+    for asked, varied in ((lines[2], False), ("torch.optim:SGD(lr=0.2)", False), ("torch.optim:Adam()", True)):
+        (target,) = chosen((asked,), targets, (), ("zoo",), ("zoo",))
+        assert target.varied is varied
+
+
+def test_a_schedule_is_checked_on_the_routes_that_it_may_get_wrong_unless_all_are_asked_for() -> None:
+    target = Target(parse("torch.optim:SGD() >> StepLR(step_size=3)"), ("zoo",))
+    assert set(settings().scope(target, "zoo").routes) == routes.SCHEDULED
+    assert settings(profile="full").scope(target, "zoo").routes == routes.NAMES
+
+
+@pytest.mark.parametrize("discovered", ["", "torch.optim"])
+def test_two_runs_are_compared_on_the_first_model_alone(discovered: str) -> None:
+    target = Target(SGD, ("zoo", "mlp"), discovered)
+    assert [settings().scope(target, name).twice for name in ("zoo", "mlp")] == [True, False]
+    assert not settings().variant_scope.twice
 
 
 def test_a_discovered_optimizer_is_varied_but_gets_no_goldens_for_that() -> None:
