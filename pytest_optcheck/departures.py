@@ -12,7 +12,7 @@ from pytest_optcheck import judge, routes
 from pytest_optcheck.building import assemble, sample
 from pytest_optcheck.conditions import Conditions
 from pytest_optcheck.curves import PLAIN, route_steps, same
-from pytest_optcheck.envelopes import FEW_DRAWS, enveloped, rounded_up
+from pytest_optcheck.envelopes import enveloped, rounded_up
 from pytest_optcheck.format import Departure
 from pytest_optcheck.training import train
 
@@ -69,7 +69,9 @@ def _measured(
     deviation = max(
         d if d is not None else math.inf for _, _, d in judge.deviations(run, golden.curves[conditions.dtype])
     )
-    curve = _thinned(enveloped(build, what.workload, conditions, run, FEW_DRAWS), conditions.updates(what.workload))
+    curve = _thinned(
+        enveloped(build, what.workload, conditions, run, what.route_draws), conditions.updates(what.workload)
+    )
     return Departure(rounded_up(deviation) if math.isfinite(deviation) else None, curve)
 
 

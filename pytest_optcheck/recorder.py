@@ -15,7 +15,7 @@ from pytest_optcheck.building import plain
 from pytest_optcheck.conditions import Conditions
 from pytest_optcheck.curves import DTYPES, PLAIN, same
 from pytest_optcheck.departures import with_routes
-from pytest_optcheck.envelopes import DRAWS, FEW_DRAWS, enveloped, rounded_up
+from pytest_optcheck.envelopes import DRAWS, LEAN_DRAWS, LEAN_ROUTE_DRAWS, ROUTE_DRAWS, enveloped, rounded_up
 from pytest_optcheck.errors import OptcheckError
 from pytest_optcheck.format import SCHEMA, Golden, Recorded, WorkloadId
 from pytest_optcheck.training import train
@@ -42,7 +42,7 @@ class Recording:
         diverges: the user declares that this training leaves the finite numbers.
         dtypes: the dtypes to keep a curve in, as far as the optimizer accepts them.
         routes: the routes to measure, as far as they exist for it.
-        lean: half as many jittered runs, except for the first curve on the first reference model.
+        lean: fewer jittered runs: a library may have a hundred optimizers.
     """
 
     spec: OptimizerSpec
@@ -54,10 +54,15 @@ class Recording:
     routes: tuple[str, ...] = ()
     lean: bool = False
 
-    def draws(self, dtype: Dtype) -> tuple[int, int]:
-        """Jittered runs of one ulp, and of the storm."""
-        halved = self.lean and (dtype != DTYPES[0] or len(self.dtypes) == 1)
-        return FEW_DRAWS if halved else DRAWS
+    @property
+    def draws(self) -> tuple[int, int]:
+        """Jittered runs of one ulp, and of the storm, for a plain curve."""
+        return LEAN_DRAWS if self.lean else DRAWS
+
+    @property
+    def route_draws(self) -> tuple[int, int]:
+        """The same for a route's own curve."""
+        return LEAN_ROUTE_DRAWS if self.lean else ROUTE_DRAWS
 
 
 def record(what: Recording) -> Golden:
@@ -78,7 +83,7 @@ def record(what: Recording) -> Golden:
         runs[dtype] = _reference(what, build, conditions)
         again = train(build, what.workload, replace(conditions, watch=False))
         stochastic |= not same(runs[dtype], again)
-        curves[dtype] = enveloped(build, what.workload, conditions, runs[dtype], what.draws(dtype))
+        curves[dtype] = enveloped(build, what.workload, conditions, runs[dtype], what.draws)
     reference = runs[dtypes[0]]
     golden = Golden(
         schema=SCHEMA,

@@ -61,25 +61,28 @@ class Roster(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def _with(self, spec: str, entry: Entry) -> Roster:
         optimizers = dict(sorted({**self.optimizers, spec: entry}.items()))
+        address, call, _ = spec.partition("(")
+        if call:
+            optimizers.pop(address, None)  # it was left out for want of an argument, and has that now
         return msgspec.structs.replace(self, optimizers=optimizers)
 
     def table(self) -> Iterator[str]:
         """Guarded, guarded with a limitation, not guardable and why."""
         by_kind: dict[str, list[str]] = {"guarded": [], "guarded with a limitation": [], "not guardable": []}
         for spec, entry in self.optimizers.items():
-            name = spec.partition(":")[2].removesuffix("()")
+            name = (spec.partition(":")[2] or spec).removesuffix("()")
             reasons = [
                 *entry.limits,
-                *(f"not on {name}: {why}" if name else why for name, why in entry.refused.items()),
+                *(f"not on {workload}: {why}" if workload else why for workload, why in entry.refused.items()),
             ]
             kind = "not guardable" if not entry.guarded else "guarded with a limitation" if reasons else "guarded"
             by_kind[kind].append(f"{name}: {'; '.join(reasons)}" if reasons else name)
         counts = ", ".join(f"{len(names)} {kind}" for kind, names in by_kind.items())
         yield f"{self.module}: {len(self.optimizers)} optimizers, {counts}"
         for kind, names in by_kind.items():
-            if kind == "guarded":
+            if kind == "guarded" and names:
                 yield f"  {kind}: {', '.join(names)}"
-            else:
+            elif kind != "guarded":
                 yield from (f"  {kind}: {name}" for name in names)
 
 
@@ -105,7 +108,7 @@ class Rosters:
             roster = msgspec.json.decode(path.read_bytes(), type=Roster)
         except FileNotFoundError:
             return Roster(SCHEMA, module, {})
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, UnicodeDecodeError, msgspec.MsgspecError) as error:
             raise OptcheckError(
                 f"{path}: is no roster ({one_line(error)}); delete it and run --optcheck-update"
             ) from error

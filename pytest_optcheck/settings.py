@@ -62,7 +62,7 @@ class Settings:
         routes: routes, or dtypes of the plain one, to which everything is narrowed; empty for no narrowing.
         variants: ``auto``, ``none``, or settings as text, each of which makes a variant.
         discover: modules whose optimizers are all checked.
-        discovered_on: the reference models they are checked on.
+        discovered_on: the reference models they are checked on where no option narrows them.
         arguments: lines that complete the constructor calls of discovered optimizers.
     """
 
@@ -119,7 +119,7 @@ class Settings:
             routes=_routes(option.optcheck_route or config.getini("optcheck_routes")),
             variants=_variants(config.getini("optcheck_variants")),
             discover=() if option.optcheck_optimizer and not option.optcheck_discover else _modules(config),
-            discovered_on=known_names(only or config.getini("optcheck_workloads") or BENCH, known),
+            discovered_on=known_names(config.getini("optcheck_workloads") or BENCH, known),
             arguments=tuple(parse(line).text for line in config.getini("optcheck_arguments")),
             usual=usual,
         )
@@ -160,9 +160,7 @@ class Settings:
             guarded = varied and not target.discovered
             return Scope(self.dtypes or DTYPES, names, varied, guarded, twice=on_cheapest)
         names = tuple(name for name in names if name not in routes.OWN_CURVE)
-        dtypes = DTYPES if on_cheapest else DTYPES[:1]
-        dtypes = tuple(dtype for dtype in dtypes if dtype in self.dtypes) or dtypes
-        return Scope(dtypes, names, varied, lean=True, twice=on_cheapest)
+        return Scope(DTYPES[:1], names, varied, lean=True, twice=on_cheapest)
 
     @property
     def variant_scope(self) -> Scope:

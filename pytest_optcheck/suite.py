@@ -176,9 +176,10 @@ class Suite:
         roster = Rosters(self.settings.curves).load(module)
         for spec in specs:
             tried = self.settings.update
-            names = [name for name in self.settings.discovered_on if tried or not roster.refuses(spec.text, name)]
+            asked = self.settings.only or self.settings.discovered_on
+            names = [name for name in asked if tried or not roster.refuses(spec.text, name)]
             if names and spec.text not in configured:
-                yield Target(spec, tuple(names), module)
+                yield Target(spec, tuple(names), module, among=self.settings.discovered_on)
 
     def _cases(self, discovered: Sequence[Target]) -> Iterator[Case]:
         """Those of every target, costly workloads first, so that parallel workers end together."""
