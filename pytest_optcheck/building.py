@@ -150,7 +150,7 @@ def _module(tensors: Mapping[str, Tensor]) -> nn.Module:
     """A module whose ``named_parameters`` are `tensors`."""
     root = nn.Module()
     for name, tensor in tensors.items():  # names may be those of methods, which register_parameter refuses
-        root._parameters[name] = tensor if isinstance(tensor, nn.Parameter) else nn.Parameter(tensor)  # noqa: SLF001
+        root._parameters[name] = tensor if isinstance(tensor, nn.Parameter) else nn.Parameter(tensor)  # noqa: SLF001 - ditto
     return root
 
 

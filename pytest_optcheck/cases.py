@@ -5,7 +5,7 @@ Plain values that travel between processes; imports neither torch nor pytest.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pytest_optcheck import judge
@@ -116,5 +116,13 @@ class Result:
 def refused(case: Case, settings: Settings, why: str) -> Result:
     """The answer for a discovered optimizer that cannot be recorded."""
     nothing = judge.Verdict("match")
-    shown = Result(case.spec.text, case.workload, DTYPES[0], settings.device, case.select, nothing)
-    return replace(shown, discovered=case.discovered, refused=why)
+    return Result(
+        case.spec.text,
+        case.workload,
+        DTYPES[0],
+        settings.device,
+        case.select,
+        nothing,
+        discovered=case.discovered,
+        refused=why,
+    )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pytest_optcheck import judge, workloads
 from pytest_optcheck.cases import Result
-from pytest_optcheck.curves import DTYPES, PLAIN
+from pytest_optcheck.curves import DTYPES, PLAIN, same
 from pytest_optcheck.findings import limits
 from pytest_optcheck.goldens import Goldens
 
@@ -65,9 +65,15 @@ def judged(case: Case, settings: Settings, golden: Golden | None, *, exists: boo
         dtype = next(iter(golden.curves))
     workload = workloads.load(settings.known[case.workload])
     result = Result(
-        case.spec.text, case.workload, dtype, settings.device, case.select, judge.Verdict("match"), case.route
+        case.spec.text,
+        case.workload,
+        dtype,
+        settings.device,
+        case.select,
+        judge.Verdict("match"),
+        case.route,
+        discovered=case.discovered,
     )
-    result = replace(result, discovered=case.discovered)
     case.spec.factory()  # raises what the user has to know, before any training
     case.spec.schedules()
     if golden is not None:
@@ -105,7 +111,7 @@ def _run(case: Case, settings: Settings, golden: Golden, dtype: Dtype, workload:
         return run
     again = train(build, workload, replace(conditions, watch=False))
     spent = {name: getattr(run, name) + getattr(again, name) for name in ("step_s", "model_s", "train_s")}
-    if (again.losses, again.norms) == (run.losses, run.norms):
+    if same(again, run):
         return replace(run, **spent)
     return replace(run, **spent, broken={**run.broken, "repeats": "two runs of the same code differ"})
 

@@ -5,6 +5,7 @@ Plain frozen data and arithmetic on Python floats; imports the standard library 
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -136,6 +137,7 @@ def norm_steps(steps: int) -> tuple[int, ...]:
     return tuple(sorted(step for step in kept if 0 < step <= steps))
 
 
+@functools.cache  # asked after every update
 def restart_update(steps: int) -> int:
     """The update after which routes restart a training of `steps`: mid-run, and the loss after the next is kept."""
     kept = set(curve_steps(steps))

@@ -19,6 +19,7 @@ from pytest_optcheck.errors import one_line
 from pytest_optcheck.handover import Handover
 from pytest_optcheck.jitter import RoundingJitter
 from pytest_optcheck.laws import Laws
+from pytest_optcheck.laws.base import moved, values
 from pytest_optcheck.routes.base import rows_only
 
 if TYPE_CHECKING:
@@ -202,14 +203,14 @@ class Training(Handover):
     def _final_loss(self) -> float:
         if not self.switches:
             return self.problem.final_loss()
-        before = {name: tensor.detach().clone() for name, tensor in self.tensors.items()}
+        before = values(self)
         self.optimizer.eval()
         self.route.follow(self)
         loss = self.problem.final_loss()
         self.optimizer.train()
-        moved = next((name for name, old in before.items() if not torch.equal(self.tensors[name].detach(), old)), None)
-        if moved is not None:
-            self.laws.breaks("switch_exact", f"eval() and train() moved {moved}")
+        name = moved(self, before)
+        if name is not None:
+            self.laws.breaks("switch_exact", f"eval() and train() moved {name}")
         return loss
 
     def _keep_rates(self) -> None:

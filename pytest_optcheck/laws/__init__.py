@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_optcheck.laws.base import Snapshot, settings
+from pytest_optcheck.laws.base import Snapshot, settings, values
 from pytest_optcheck.laws.watched import WATCHED
 
 if TYPE_CHECKING:
@@ -56,8 +56,7 @@ class Laws:
         if training.updates + 1 not in self._updates:
             return None
         gradients = {name: p.grad.detach().clone() for name, p in training.tensors.items() if p.grad is not None}
-        values = {name: p.detach().clone() for name, p in training.tensors.items()}
-        return Snapshot(values, gradients, settings(training))
+        return Snapshot(values(training), gradients, settings(training))
 
     def after(self, training: Training, before: Snapshot) -> None:
         """Look at the update that was made."""

@@ -68,6 +68,16 @@ def states(training: Training) -> list[tuple[str, str, Tensor]]:
     ]
 
 
+def values(training: Training) -> dict[str, Tensor]:
+    """Copies of every tensor the optimizer holds, by name."""
+    return {name: tensor.detach().clone() for name, tensor in training.tensors.items()}
+
+
+def moved(training: Training, before: Mapping[str, Tensor]) -> str | None:
+    """The first of these tensors that is no longer equal to its copy, or None."""
+    return next((name for name, old in before.items() if not equal(training.tensors[name].detach(), old)), None)
+
+
 def equal(one: Tensor, other: Tensor) -> bool:
     """Bit for bit, NaN never equal; sparse tensors by their values."""
     if one.is_sparse or other.is_sparse:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from pytest_optcheck.laws.base import Law, Snapshot, equal, settings, states
+from pytest_optcheck.laws.base import Law, Snapshot, equal, moved, settings, states, values
 from pytest_optcheck.routes import OWN_CURVE
 
 if TYPE_CHECKING:
@@ -43,11 +43,9 @@ class _NoMove(Law):
 
     def update(self, training: Training, before: Snapshot) -> str | None:
         """Compare every tensor of that kind with its copy."""
-        for name, old in before.values.items():
-            tensor = training.tensors[name]
-            if self.concerns(tensor) and not equal(tensor.detach(), old):
-                return f"update {training.updates} moved {name}, which {self.kind}"
-        return None
+        concerned = {name: old for name, old in before.values.items() if self.concerns(training.tensors[name])}
+        name = moved(training, concerned)
+        return f"update {training.updates} moved {name}, which {self.kind}" if name is not None else None
 
 
 class NoGradientNoMove(_NoMove):
@@ -170,16 +168,14 @@ class LrZero(Law):
         groups = getattr(training.optimizer, "param_groups", ())
         if any("lr" not in group for group in groups):
             return None
-        before = {name: tensor.detach().clone() for name, tensor in training.tensors.items()}
+        before = values(training)
         for group in groups:
             group["lr"] = torch.zeros_like(group["lr"]) if isinstance(group["lr"], Tensor) else 0.0
         failure = training.extra_update()
         if failure:
             return f"an update with lr=0 raised {failure}"
-        for name, old in before.items():
-            if not equal(training.tensors[name].detach(), old):
-                return f"an update with lr=0 moved {name}"
-        return None
+        name = moved(training, before)
+        return f"an update with lr=0 moved {name}" if name is not None else None
 
 
 WATCHED: tuple[type[Law], ...] = (

@@ -29,7 +29,7 @@ class Resume(Route):
     def after(self, training: Training) -> None:
         """Restart when it is due."""
         super().after(training)
-        if training.updates == restart_update(training.steps):
+        if _due(training):
             self.restart(training)
 
     def restart(self, training: Training) -> None:
@@ -98,7 +98,7 @@ class DeepCopy(Route):
 
     def after(self, training: Training) -> None:
         """Copy when it is due."""
-        if training.updates == restart_update(training.steps):
+        if _due(training):
             left = [*training.tensors.values(), *(tensor for _, _, tensor in states(training))]
             training.replace(self.copied(training.whole()))
             _ruin(left)
@@ -120,11 +120,16 @@ class Pickle(DeepCopy):
         """Pickle when it is due."""
         super().after(training)
         joinable = training.grouped and not training.schedules.schedulers
-        if joinable and training.updates == restart_update(training.steps):
+        if joinable and _due(training):
             first = next(iter(training.tensors.values()))
             training.tensors[BYSTANDER] = first.detach().new_ones(3, 2).requires_grad_()
             alone = parameter_group(Group((BYSTANDER,), 0), training.tensors, training.conditions.needs)
             training.optimizer.add_param_group(alone)
+
+
+def _due(training: Training) -> bool:
+    """Whether the update that was just made is the one to restart after."""
+    return training.updates == restart_update(training.steps)
 
 
 def _ruin(tensors: Iterable[Tensor]) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from pytest_optcheck.laws.base import moved, values
 from pytest_optcheck.routes.base import Route, rows_only
 
 if TYPE_CHECKING:
@@ -119,17 +120,16 @@ class Scaled(Route):
     def _inject(self, training: Training) -> None:
         """Steps with one infinite gradient, unscaled by hand and not; neither may move anything."""
         kept = {name: p.grad.clone() for name, p in training.tensors.items() if p.grad is not None}
-        before = {name: p.detach().clone() for name, p in training.tensors.items()}
+        before = values(training)
         for unscale in (False, True):
             largest = max(kept, key=lambda name: kept[name].numel())
             gradient = training.tensors[largest].grad
             assert gradient is not None  # noqa: S101 - it is among the kept
             gradient[(0,) * gradient.dim()] = torch.inf
             self._scaled_step(training, unscale=unscale)
-            for name, old in before.items():
-                if not torch.equal(training.tensors[name].detach(), old):
-                    message = f"a step with an infinite gradient moved {name}"
-                    training.laws.breaks("inf_step_skipped", message)
+            name = moved(training, before)
+            if name is not None:
+                training.laws.breaks("inf_step_skipped", f"a step with an infinite gradient moved {name}")
             for name, gradient in kept.items():
                 training.tensors[name].grad = gradient.clone()
 

@@ -75,7 +75,7 @@ class Average(SGD):
         self.count = 1
         self.shown: list[Tensor] | None = None
 
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override] # torch's overloads say less
         assert self.shown is None, "step with the mean in place"
         loss: float | None = super().step(closure)
         for total, parameter in zip(self.sums, self.params, strict=True):
@@ -106,7 +106,7 @@ def closure_of(optimizer: Adapter, params: Params, losses: list[float]) -> Calla
     def closure() -> Tensor:
         optimizer.zero_grad()
         loss = sum((p.pow(4).sum() / 4 for p in params), torch.zeros(()))
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
         losses.append(loss.item())
         return loss.detach()
 
@@ -121,7 +121,7 @@ def test_an_adapter_passes_everything_on() -> None:
         _ = adapted.nothing
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda whole: pickle.loads(pickle.dumps(whole))])  # noqa: S301
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda whole: pickle.loads(pickle.dumps(whole))])  # noqa: S301 - made here
 @pytest.mark.parametrize(
     "adapt",
     [
@@ -197,7 +197,7 @@ def test_two_step_gives_the_closure_gradients_to_work_with() -> None:
 
 def test_two_step_cannot_do_without_a_closure() -> None:
     with pytest.raises(TypeError):
-        TwoStep(Sharpness(start(2.0))).step()  # type: ignore[call-arg]
+        TwoStep(Sharpness(start(2.0))).step()  # type: ignore[call-arg] # that is what is tested
 
 
 def test_switched_trains_and_evaluates_under_other_names() -> None:
@@ -248,7 +248,7 @@ def test_gradients_are_put_back_when_the_step_raises() -> None:
     params = start(1.0)
     optimizer = SGD(params, lr=1.0)
     gradient = params[0].grad = torch.ones(1, dtype=torch.float64)
-    optimizer.register_step_pre_hook(lambda *_: 1 / 0)  # type: ignore[arg-type]
+    optimizer.register_step_pre_hook(lambda *_: 1 / 0)  # type: ignore[arg-type] # it never returns
     with pytest.raises(ZeroDivisionError):
         OnGradients(optimizer, lambda g: g * 2).step()
     assert params[0].grad is gradient
@@ -265,10 +265,10 @@ def test_under_a_closure_gradients_are_changed_after_each_call() -> None:
     def by_hand() -> Tensor:
         doubled.zero_grad()
         loss = plain[0].pow(4).sum() / 2
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
         return loss.detach()
 
-    doubled.step(by_hand)  # type: ignore[no-untyped-call]
+    doubled.step(by_hand)  # type: ignore[no-untyped-call] # torch leaves it untyped
     assert len(losses) == 3
     assert loss.item() == losses[0]
     assert params[0].item() == plain[0].item()

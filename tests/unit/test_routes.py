@@ -165,6 +165,6 @@ def test_what_says_nothing_about_needs_suits_them_all() -> None:
 def test_a_route_is_left_out_where_the_model_has_nothing_for_it(name: str) -> None:
     class Bare(Mixed):
         idle = {}  # noqa: RUF012 - never written
-        tensor_shapes = {"vector": (5,), "scalar": (), "empty": (0,), "odd": (2, 3)}  # noqa: RUF012
+        tensor_shapes = {"vector": (5,), "scalar": (), "empty": (0,), "odd": (2, 3)}  # noqa: RUF012 - never written
 
     assert not routes.load(name).suits(Bare(), Needs())
