@@ -87,7 +87,7 @@ class Handover:
                 building.alter(settled, rates=not made)
         attached = self.factory.attach(self.optimizer) if isinstance(self.factory, Assembly) else []
         self.schedules = Schedules((*made, *attached))
-        for updates in sorted({at for at in self.joins.values() if 0 < at <= self.updates}):
+        for updates in sorted({at for at in self.joins.values() if 0 < at < self.updates}):
             self.join(updates)
         if self.switches:
             self.optimizer.train()

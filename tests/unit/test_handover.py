@@ -8,7 +8,7 @@ from test_training import BOWL, halved_every_two, sgd
 from toys import Descent, TwoGroups
 
 from pytest_optcheck.conditions import Conditions
-from pytest_optcheck.curves import Needs
+from pytest_optcheck.curves import Needs, restart_update
 from pytest_optcheck.training import train
 
 if TYPE_CHECKING:
@@ -78,6 +78,13 @@ def test_a_tensor_that_joins_late_is_frozen_until_then_and_trained_from_then_on(
     assert [norms[update] == initial for update in (1, 2, 3, 4)] == [True, True, True, False]
     assert norms[4] != norms[6]
     assert run.broken == {}
+
+
+def test_a_tensor_that_joins_right_after_the_restart_joins_once() -> None:
+    assert restart_update(Joining.steps) == Joining.joins["matrix"]
+    resumed = train(torch.optim.SGD, Joining(), Conditions(route="resume"))
+    assert resumed.failure is None
+    assert resumed.losses == train(torch.optim.SGD, Joining(), Conditions()).losses
 
 
 @pytest.mark.parametrize("one_group", [False, True])
