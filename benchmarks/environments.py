@@ -277,7 +277,7 @@ def tolerance_used(run: Run, golden: Golden, policy: Policy) -> float:
 
     curve = golden.reference(run.dtype, run.route)
     found = deviations(run, curve) if curve is not None else ()
-    shares = (d / policy.tolerance(point.envelope, run.dtype) for _, point, d in found if d is not None)
+    shares = (d / policy.tolerance(point.envelope, run.dtype, share) for _, point, d, share in found if d is not None)
     return max(shares, default=0.0)
 
 

@@ -30,7 +30,7 @@ from bugs.registry import MUTANTS, Pair
 from benchmarks.figures import Figures, add_json_option, finish
 from pytest_optcheck import workloads
 from pytest_optcheck.conditions import Conditions
-from pytest_optcheck.curves import Needs, deviation
+from pytest_optcheck.curves import Needs, deviation, share
 from pytest_optcheck.judge import Policy
 from pytest_optcheck.training import train
 
@@ -188,8 +188,9 @@ def _sight(workload: str, reference: Reference, run: Run) -> Sight | None:
             continue
         envelope = reference.envelopes[name, step]
         moved = deviation(observed[name, step], value, reference.largest[name])
-        if not moved <= POLICY.tolerance(envelope, "float64"):
-            found.append((step, moved / POLICY.envelope(envelope, "float64")))
+        part = 1.0 if name else share(value, reference.largest[name])
+        if not moved <= POLICY.tolerance(envelope, "float64", part):
+            found.append((step, moved / POLICY.envelope(envelope, "float64", part)))
     if not found:
         return None
     first = min(step for step, _ in found)

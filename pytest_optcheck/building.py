@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pytest_optcheck import routes, schedules
+from pytest_optcheck.errors import FOREIGN
 from pytest_optcheck.routes.base import Group
 from pytest_optcheck.specs import TextSpec
 
@@ -87,7 +88,7 @@ def sample(spec: OptimizerSpec) -> Any:  # noqa: ANN401 - optimizers are what be
     factory = spec.factory()
     try:
         return schedules.split(factory([nn.Parameter(torch.zeros(2, 2))]))[0]
-    except Exception:  # noqa: BLE001 - foreign code; what it needs is found by trying elsewhere
+    except FOREIGN:  # foreign code; what it needs is found by trying elsewhere
         return None
 
 

@@ -10,7 +10,7 @@ import importlib
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from pytest_optcheck.errors import OptcheckError, one_line
+from pytest_optcheck.errors import FOREIGN, OptcheckError, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -94,14 +94,14 @@ def find(subject: str, module: str, name: str, kind: str) -> Callable[..., Any]:
     """
     try:
         found: Any = importlib.import_module(module)
-    except Exception as error:  # an import runs foreign code: anything may come out
+    except FOREIGN as error:  # an import runs foreign code: anything may come out
         raise _unimportable(subject, module, error) from error
     for part in name.split("."):
         try:
             found = getattr(found, part)
         except AttributeError as error:
             raise OptcheckError(f"{subject}: {module!r} has no {name!r}" + near(part, _public(found))) from error
-        except Exception as error:  # a lazy module imports on first use
+        except FOREIGN as error:  # a lazy module imports on first use
             raise _unimportable(subject, module, error) from error
     if not callable(found):
         raise OptcheckError(f"{subject}: {name!r} is a {type(found).__name__}, not {kind}")
@@ -184,12 +184,12 @@ def _is_module(name: str) -> bool:
         importlib.import_module(name)
     except ModuleNotFoundError as error:
         return not f"{name}.".startswith(f"{error.name}.")
-    except Exception:  # noqa: BLE001 - it is there; whoever imports it next will tell
+    except FOREIGN:  # it is there; whoever imports it next will tell
         return True
     return True
 
 
-def _unimportable(subject: str, module: str, error: Exception) -> OptcheckError:
+def _unimportable(subject: str, module: str, error: BaseException) -> OptcheckError:
     return OptcheckError(f"{subject}: module {module!r} does not import ({one_line(error)})")
 
 

@@ -150,6 +150,19 @@ def route_steps(steps: int) -> tuple[int, ...]:
     return tuple(sorted({0, restart, restart + 1, *norm_steps(steps)} & set(curve_steps(steps))))
 
 
+def scale(reference: float, largest: float) -> float:
+    """What deviations from `reference` are relative to: its magnitude, or `SCALE_FLOOR` of the `largest` one.
+
+    1 where the whole reference curve is zero.
+    """
+    return max(abs(reference), SCALE_FLOOR * largest) or 1.0
+
+
+def share(reference: float, largest: float) -> float:
+    """Of the `largest` value of a curve, how much `scale` is: above 0, at most 1."""
+    return scale(reference, largest) / scale(largest, largest)
+
+
 def deviation(value: float, reference: float, largest: float) -> float:
     """How far `value` lies from `reference`, relative to it.
 
@@ -159,13 +172,11 @@ def deviation(value: float, reference: float, largest: float) -> float:
         largest: the largest magnitude of the reference curve, see `SCALE_FLOOR`.
 
     Returns:
-        |value - reference| / max(|reference|, SCALE_FLOOR * largest), dimensionless; the absolute
-        difference where the whole reference is zero.
+        |value - reference| / `scale`, dimensionless.
     """
     if not math.isfinite(value):
         return math.inf
-    scale = max(abs(reference), SCALE_FLOOR * largest)
-    return abs(value - reference) / (scale or 1.0)
+    return abs(value - reference) / scale(reference, largest)
 
 
 def same(run: Run, other: Run) -> bool:

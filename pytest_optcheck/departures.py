@@ -67,7 +67,8 @@ def _measured(
     if not run.losses or not math.isfinite(run.losses[0]):
         return Departure(refused=run.failure.message if run.failure is not None else "no finite loss")
     deviation = max(
-        d if d is not None else math.inf for _, _, d in judge.deviations(run, golden.curves[conditions.dtype])
+        found.relative if found.relative is not None else math.inf
+        for found in judge.deviations(run, golden.curves[conditions.dtype])
     )
     curve = _thinned(
         enveloped(build, what.workload, conditions, run, what.route_draws), conditions.updates(what.workload)

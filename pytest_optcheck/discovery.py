@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_optcheck import calls, nesting
-from pytest_optcheck.errors import OptcheckError, one_line
+from pytest_optcheck.errors import FOREIGN, OptcheckError, one_line
 from pytest_optcheck.specs import TextSpec, parse
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def _search(module_name: str) -> tuple[dict[str, type], dict[str, str]]:
     """Address -> optimizer class, and address -> why there is none, of a module or else of its submodules."""
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # an import runs foreign code: anything may come out
+    except FOREIGN as error:  # an import runs foreign code: anything may come out
         raise OptcheckError(f"optcheck_discover: module {module_name!r} does not import ({one_line(error)})") from error
     found: list[tuple[str, type]] = []
     left_out: dict[str, str] = {}
@@ -127,7 +127,7 @@ def _with_submodules(module: ModuleType, left_out: dict[str, str]) -> Iterator[M
         name = f"{module.__name__}.{info.name}"
         try:
             part = importlib.import_module(name)
-        except Exception as error:  # noqa: BLE001 - as in _search
+        except FOREIGN as error:  # as in _search
             left_out[name] = f"does not import ({one_line(error)})"
         else:
             yield from _with_submodules(part, left_out)
@@ -140,7 +140,7 @@ def _exported(module: ModuleType, left_out: dict[str, str]) -> Iterator[tuple[st
         address = f"{module.__name__}:{name}"
         try:
             value = getattr(module, name)
-        except Exception as error:  # noqa: BLE001 - a lazy module imports on first use
+        except FOREIGN as error:  # a lazy module imports on first use
             left_out[address] = f"does not import ({one_line(error)})"
         else:
             if _is_optimizer(value, module.__name__.partition(".")[0]):

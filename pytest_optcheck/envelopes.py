@@ -25,13 +25,10 @@ DRAWS = (8, 4)
 """Jittered runs of one ulp, and of `STORM_ULPS`."""
 
 ROUTE_DRAWS = (4, 2)
-"""Half as many, for the curves of routes, which are many and run beside the plain one."""
-
-LEAN_DRAWS = (6, 3)
-"""For the plain curves of a lean recording."""
+"""Half as many, for the curves of routes, which are many and run beside the plain one, and for lean recordings."""
 
 LEAN_ROUTE_DRAWS = (2, 1)
-"""For the curves of its routes, which compute in as many bits as the plain one does."""
+"""For the curves of routes in a lean recording, which compute in as many bits as the plain one does."""
 
 STORM_ULPS = 256.0
 """Amplitude of the second set of jittered runs, in ulps.

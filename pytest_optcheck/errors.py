@@ -1,5 +1,8 @@
 """The one exception whose text is meant for the user."""
 
+FOREIGN = (Exception, SystemExit)
+"""What foreign code may raise where that is an answer and no mistake of ours: some exits where a package is missing."""
+
 
 class OptcheckError(Exception):
     """Something a user can mend; its text is one line: what was found, what was expected, what mends it."""

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from pytest_optcheck.curves import EPS, PLAIN, deviation
+from pytest_optcheck.curves import EPS, PLAIN, deviation, share
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -36,6 +36,8 @@ class Policy:
             by 1e-6) and far above rounding.
         floor_ulps: no envelope is taken for less than so many machine epsilons: the loss itself is a sum, and
             its rounding depends on the machine even where the parameters are equal.
+        height_ulps: nor is the envelope of a loss, for less than so many machine epsilons of the largest loss of
+            its curve: a loss near zero is what is left of larger terms that cancel.
         blow_up: a loss so many times the largest of the golden counts as divergence.
         rate: deviation of a scheduled learning rate, relative to the largest of its sequence: an ulp of another
             mathematical library's cosine grows to 4e-11 in a thousand updates of cosine annealing.
@@ -45,16 +47,24 @@ class Policy:
     generous: float = 1000.0
     free: float = 1e-9
     floor_ulps: float = 4.0
+    height_ulps: float = 1.0
     blow_up: float = 1e3
     rate: float = 1e-9
 
-    def envelope(self, measured: float, dtype: Dtype) -> float:
-        """The envelope that counts: `measured`, but never below the floor of `dtype`."""
-        return max(measured, self.floor_ulps * EPS[dtype])
+    def envelope(self, measured: float, dtype: Dtype, share: float = 1.0) -> float:
+        """The envelope that counts: `measured`, but never below the floor of `dtype`.
 
-    def tolerance(self, measured: float, dtype: Dtype) -> float:
-        """The largest relative deviation that still matches."""
-        envelope = self.envelope(measured, dtype)
+        Args:
+            measured: the stored envelope.
+            dtype: of the run.
+            share: of a value in the largest loss of its curve; 1 for a norm.
+        """
+        eps = EPS[dtype]
+        return max(measured, self.floor_ulps * eps, self.height_ulps * eps / share)
+
+    def tolerance(self, measured: float, dtype: Dtype, share: float = 1.0) -> float:
+        """The largest relative deviation that still matches; arguments as of `envelope`."""
+        envelope = self.envelope(measured, dtype, share)
         return max(self.margin * envelope, min(self.generous * envelope, self.free))
 
 
@@ -87,6 +97,22 @@ class Verdict:
     tensor_step: int | None = None
     final_old: float | None = None
     final_new: float | None = None
+
+
+class Deviation(NamedTuple):
+    """How far a run lies from one point of a curve.
+
+    Attributes:
+        tensor: whose norm it is; None for the loss.
+        point: the point.
+        relative: the relative deviation; None where the run did not get so far.
+        share: of the point in the largest loss of the curve, what deviations are relative to; 1 for a norm.
+    """
+
+    tensor: str | None
+    point: Point
+    relative: float | None
+    share: float
 
 
 class _Excess(NamedTuple):
@@ -131,7 +157,11 @@ def judge(run: Run, golden: Golden, policy: Policy) -> Verdict:
     curve = golden.reference(run.dtype, run.route)
     if curve is None:
         raise ValueError(f"{golden.spec} on {golden.workload.name} holds no curve for {run.dtype}, {run.route}")
-    losses = [(d, point.step) for tensor, point, d in deviations(run, curve) if tensor is None and d is not None]
+    losses = [
+        (found.relative, found.point.step)
+        for found in deviations(run, curve)
+        if found.tensor is None and found.relative is not None
+    ]
     largest = max(losses, default=(None, None))
     outside = sorted(_outside(run, curve, policy), key=lambda found: (found.step, -found.envelopes))
     first = outside[0] if outside else None
@@ -207,21 +237,16 @@ def _outside(run: Run, curve: Curve, policy: Policy) -> Iterator[_Excess]:
     """Every kept loss and norm outside its tolerance; what the run should have reached and did not is, too."""
     failure = run.failure
     end = failure.step if failure is not None and _declared(failure, curve) else math.inf
-    for tensor, point, found in deviations(run, curve):
+    for tensor, point, found, part in deviations(run, curve):
         if point.step >= end or (failure is not None and found is None):
             continue
         distance = math.inf if found is None else found
-        if not distance <= policy.tolerance(point.envelope, run.dtype):  # so written, a NaN is outside too
-            yield _Excess(point.step, distance / policy.envelope(point.envelope, run.dtype), distance, tensor)
+        if not distance <= policy.tolerance(point.envelope, run.dtype, part):  # so written, a NaN is outside too
+            yield _Excess(point.step, distance / policy.envelope(point.envelope, run.dtype, part), distance, tensor)
 
 
-def deviations(run: Run, curve: Curve) -> Iterator[tuple[str | None, Point, float | None]]:
-    """How far `run` lies from every point of `curve`: losses first, then norms, tensor by tensor.
-
-    Yields:
-        The tensor, None for the loss; the point; the relative deviation there, None where the run did not get
-        so far.
-    """
+def deviations(run: Run, curve: Curve) -> Iterator[Deviation]:
+    """How far `run` lies from every point of `curve`: losses first, then norms, tensor by tensor."""
     series: list[tuple[str | None, Sequence[Point], Mapping[int, float]]] = [
         (None, curve.losses, dict(enumerate(run.losses))),
         *((name, points, run.norms.get(name, {})) for name, points in curve.norms.items()),
@@ -230,4 +255,5 @@ def deviations(run: Run, curve: Curve) -> Iterator[tuple[str | None, Point, floa
         largest = max(abs(point.value) for point in points)
         for point in points:
             value = observed.get(point.step)
-            yield tensor, point, None if value is None else deviation(value, point.value, largest)
+            part = 1.0 if tensor is not None else share(point.value, largest)
+            yield Deviation(tensor, point, None if value is None else deviation(value, point.value, largest), part)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +32,14 @@ TRAINING_S = 1.0
 """Seconds inside ``step()`` that one training may take; a slower optimizer makes fewer updates, since recording
 trains some forty times."""
 
+LEAN_TRAINING_S = 0.5
+"""The same in a lean recording."""
+
 FEWEST = 8
 """Updates below which a curve says too little."""
+
+FEWEST_S = 2.0
+"""Seconds that the fewest updates may take; an optimizer that needs more is not recorded."""
 
 FEWEST_TENSORS = 0.15
 """Share of a reference model's tensors that an optimizer must accept; rules for matrices take 2 of 10 at times."""
@@ -80,13 +87,16 @@ UNHINTED: tuple[Change, ...] = (
 """What is tried where no hint helps."""
 
 
-def discover(spec: OptimizerSpec, workload: Workload, device: str) -> tuple[Needs, Dtype]:
+def discover(
+    spec: OptimizerSpec, workload: Workload, device: str, training_s: float = TRAINING_S
+) -> tuple[Needs, Dtype]:
     """The fewest needs under which the optimizer trains `workload`, and the widest dtype it accepts.
 
     Args:
         spec: what is tried.
         workload: what it is tried on.
         device: where.
+        training_s: seconds inside ``step()`` from which on fewer updates are made.
 
     Returns:
         Needs and one of `DTYPES`. A tensor is frozen only if the optimizer raises with it.
@@ -106,7 +116,7 @@ def discover(spec: OptimizerSpec, workload: Workload, device: str) -> tuple[Need
             f"{spec.text} does not train {workload.name}: {trials.first}; leave it out by listing its workloads"
         )
     found = trials.primed(found)
-    return trials.in_time(found), found.dtype
+    return trials.in_time(found, training_s), found.dtype
 
 
 @dataclass(slots=True)
@@ -123,10 +133,13 @@ class _Trials:
     _runs: dict[Conditions, Run] = field(default_factory=dict)
 
     def run(self, conditions: Conditions) -> Run:
-        """A trial, made once."""
+        """A trial, made once; its seconds are those it would have taken on a machine with nothing else to do."""
         if conditions not in self._runs:
             short = replace(conditions, steps=min(TRIAL_STEPS, self.workload.steps))
-            self._runs[conditions] = train(plain(self.spec), self.workload, short)
+            started_s, started_cpu_s = time.perf_counter(), time.process_time()
+            run = train(plain(self.spec), self.workload, short)
+            share = (time.process_time() - started_cpu_s) / (time.perf_counter() - started_s)
+            self._runs[conditions] = replace(run, step_s=run.step_s * min(1.0, share))
         return self._runs[conditions]
 
     def raised(self, conditions: Conditions) -> str | None:
@@ -205,21 +218,21 @@ class _Trials:
             return found
         return primed
 
-    def in_time(self, found: Conditions) -> Needs:
+    def in_time(self, found: Conditions, training_s: float) -> Needs:
         """The needs, with fewer updates where one takes long.
 
         Raises:
             OptcheckError: even the fewest updates take too long.
         """
         update_s = self._update_s(found)
-        if update_s * self.workload.steps > TRAINING_S:  # the first trial may have imported or compiled something
+        if update_s * self.workload.steps > training_s:  # the first trial may have imported or compiled something
             del self._runs[found]
             update_s = min(update_s, self._update_s(found))
-        if update_s * self.workload.steps <= TRAINING_S:
+        if update_s * self.workload.steps <= training_s:
             return found.needs
-        if update_s * FEWEST > 2 * TRAINING_S:
+        if update_s * FEWEST > FEWEST_S:
             raise OptcheckError(f"{self.spec.text} is too slow on {self.workload.name}: {update_s:.2g} s an update")
-        steps = max(FEWEST, int(TRAINING_S / update_s))
+        steps = max(FEWEST, int(training_s / update_s))
         return found.needs if steps >= self.workload.steps else structs.replace(found.needs, steps=steps)
 
     def _update_s(self, found: Conditions) -> float:

@@ -15,7 +15,7 @@ from pytest_optcheck.building import plain
 from pytest_optcheck.conditions import Conditions
 from pytest_optcheck.curves import DTYPES, PLAIN, same
 from pytest_optcheck.departures import with_routes
-from pytest_optcheck.envelopes import DRAWS, LEAN_DRAWS, LEAN_ROUTE_DRAWS, ROUTE_DRAWS, enveloped, rounded_up
+from pytest_optcheck.envelopes import DRAWS, LEAN_ROUTE_DRAWS, ROUTE_DRAWS, enveloped, rounded_up
 from pytest_optcheck.errors import OptcheckError
 from pytest_optcheck.format import SCHEMA, Golden, Recorded, WorkloadId
 from pytest_optcheck.training import train
@@ -55,9 +55,14 @@ class Recording:
     lean: bool = False
 
     @property
+    def training_s(self) -> float:
+        """Seconds inside ``step()`` that one training may take."""
+        return needs.LEAN_TRAINING_S if self.lean else needs.TRAINING_S
+
+    @property
     def draws(self) -> tuple[int, int]:
         """Jittered runs of one ulp, and of the storm, for a plain curve."""
-        return LEAN_DRAWS if self.lean else DRAWS
+        return ROUTE_DRAWS if self.lean else DRAWS
 
     @property
     def route_draws(self) -> tuple[int, int]:
@@ -71,7 +76,7 @@ def record(what: Recording) -> Golden:
     Raises:
         OptcheckError: the optimizer does not train this workload, or leaves the finite numbers undeclared.
     """
-    needed, widest = needs.discover(what.spec, what.workload, what.device)
+    needed, widest = needs.discover(what.spec, what.workload, what.device, what.training_s)
     build = plain(what.spec)
     narrower = DTYPES[DTYPES.index(widest) :]
     dtypes = [dtype for dtype in narrower if dtype in what.dtypes] or [widest]
@@ -145,9 +150,9 @@ def _estimate(what: Recording, golden: Golden, conditions: Conditions, policy: j
     """Where a linear answer to the learning rate would just leave the tolerance; None where there is none."""
     run = train(plain(what.spec), what.workload, replace(conditions, lr_factor=1.0 + FIRST_LR_CHANGE))
     best = math.inf
-    for _, point, moved in judge.deviations(run, golden.curves[conditions.dtype]):
+    for _, point, moved, share in judge.deviations(run, golden.curves[conditions.dtype]):
         distance = math.inf if moved is None else moved
         if 0.0 < distance < math.inf:
-            tolerance = policy.tolerance(point.envelope, conditions.dtype)
+            tolerance = policy.tolerance(point.envelope, conditions.dtype, share)
             best = min(best, FIRST_LR_CHANGE * tolerance / distance)
     return best * 1.1 if math.isfinite(best) else None

@@ -15,7 +15,7 @@ from pytest_optcheck import schedules
 from pytest_optcheck.clocks import Clocks
 from pytest_optcheck.curves import Failure, Run, norm_steps
 from pytest_optcheck.determinism import deterministic, process_group
-from pytest_optcheck.errors import one_line
+from pytest_optcheck.errors import FOREIGN, one_line
 from pytest_optcheck.handover import Handover
 from pytest_optcheck.jitter import RoundingJitter
 from pytest_optcheck.laws import Laws
@@ -118,7 +118,7 @@ class Training(Handover):
         self.freeze()
         try:
             self.build()
-        except Exception as error:  # noqa: BLE001 - foreign code: anything may come out of it, and it is recorded
+        except FOREIGN as error:  # foreign code: anything may come out of it, and it is recorded
             return Failure(0, "raised", one_line(error))
         self._keep_rates()
         for step in range(self.steps):
@@ -127,7 +127,7 @@ class Training(Handover):
                 return failure
         try:
             failure = self._keep(self._final_loss(), self.steps)
-        except Exception as error:  # noqa: BLE001 - an optimizer may switch to evaluation first
+        except FOREIGN as error:  # an optimizer may switch to evaluation first
             return Failure(self.steps, "raised", one_line(error))
         self._past_the_end()
         return failure
@@ -143,7 +143,7 @@ class Training(Handover):
             self.schedules.step(self.losses[-1])
             self._keep_rates()
             self.route.after(self)
-        except Exception as error:  # noqa: BLE001 - see _train
+        except FOREIGN as error:  # see _train
             return Failure(step + 1, "raised", one_line(error))
         return None
 
@@ -174,7 +174,7 @@ class Training(Handover):
             else:
                 closure()
                 self._step()
-        except Exception as error:  # noqa: BLE001 - see _train
+        except FOREIGN as error:  # see _train
             failure = Failure(step + 1, "raised", one_line(error))
         self.effective.update(present)
         if before:
@@ -222,7 +222,7 @@ class Training(Handover):
         for _ in range(PAST_THE_END if self.schedules.schedulers else 0):
             try:
                 self.schedules.step(self.losses[-1])
-            except Exception:  # noqa: BLE001 - a schedule may refuse to go on; where it does is kept by its length
+            except FOREIGN:  # a schedule may refuse to go on; where it does is kept by its length
                 return
             self._keep_rates()
 

@@ -151,4 +151,5 @@ class _Trial:
         one, two = self.run(spec), self.run(other)
         if one is None or two is None:
             return one is not two
-        return any(moved is None or moved > ROUNDING for _, _, moved in deviations(one, bare_curve(two)))
+        found = (deviation.relative for deviation in deviations(one, bare_curve(two)))
+        return any(moved is None or moved > ROUNDING for moved in found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from pytest_optcheck.errors import OptcheckError, one_line
+from pytest_optcheck.errors import FOREIGN, OptcheckError, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,12 +44,12 @@ def load(target: str) -> Workload:
         module, _, name = target.partition(":")
         try:
             found = getattr(importlib.import_module(module), name)
-        except Exception as error:  # an import runs foreign code: anything may come out
+        except FOREIGN as error:  # an import runs foreign code: anything may come out
             raise OptcheckError(f"workload {target!r} does not import ({one_line(error)})") from error
         if not (isinstance(found, type) and issubclass(found, Workload)):
             raise OptcheckError(f"workload {target!r} is not a subclass of pytest_optcheck.workloads.base.Workload")
         try:
             _instances[target] = found()
-        except Exception as error:
+        except FOREIGN as error:
             raise OptcheckError(f"workload {target!r} cannot be made ({one_line(error)})") from error
     return _instances[target]

@@ -283,6 +283,39 @@ SCALES = [
         {"kind": "changed", "first_step": 1, "tensor": "a", "largest": 0.0},
         FLAT,
     ),
+    *[
+        _judged(
+            f"a_loss_near_zero_is_rounded_as_the_terms_that_cancel_{sign}",
+            Run("float64", "cpu", (sign * 4.0, 2.0**-20 * (1 + 10 * 2.0**-30))),
+            {"kind": "match", "largest": 10 * 2.0**-30},
+            Curve(losses=[Point(0, sign * 4.0, 0.0), Point(1, 2.0**-20, 0.0)], norms={}),
+        )
+        for sign in (1, -1)
+    ],
+    _judged(
+        "a_loss_near_zero_is_not_allowed_more_than_that",
+        Run("float64", "cpu", (4.0, 2.0**-20 * (1 + 11 * 2.0**-30))),
+        {"kind": "changed", "first_step": 1, "envelopes": 11.0},
+        Curve(losses=[Point(0, 4.0, 0.0), Point(1, 2.0**-20, 0.0)], norms={}),
+    ),
+    _judged(
+        "nothing_cancels_in_a_norm",
+        Run("float64", "cpu", (4.0,), {"a": {1: 4.0, 2: 2.0**-20 * (1 + 10 * 2.0**-30)}}),
+        {"kind": "changed", "tensor": "a", "envelopes": 10 * 2.0**-30 / FLOOR},
+        Curve(losses=[Point(0, 4.0, 0.0)], norms={"a": [Point(1, 4.0, 0.0), Point(2, 2.0**-20, 0.0)]}),
+    ),
+    _judged(
+        "a_norm_is_all_of_itself",
+        _with_norm("b", 1, 2.0 * (1 + 700 * 2.0**-42)),
+        {"kind": "match"},
+        height_ulps=2.0**10,
+    ),
+    _judged(
+        "a_curve_of_zeros_is_measured_absolutely",
+        Run("float64", "cpu", (2.0**-39,)),
+        {"kind": "diverged", "deviation": 2.0**-39, "envelopes": 2.0**-39 / FLOOR},
+        Curve(losses=[Point(0, 0.0, 0.0)], norms={}),
+    ),
     _judged(
         "float32_is_judged_by_the_rounding_of_float32",
         Run("float32", "cpu", (1.0 + 2.0**-18,)),
@@ -752,8 +785,10 @@ POLICIES = [
     _tolerance("the_generosity_can_be_chosen", 2.0**-48, "float64", 2.0**-42, generous=64.0),
     _tolerance("what_is_free_can_be_chosen", 1e-14, "float64", 1e-12, free=1e-12),
     _tolerance("the_floor_can_be_chosen", 0.0, "float64", 8000 * 2.0**-52, floor_ulps=8.0),
+    _tolerance("what_cancels_can_be_chosen", 0.0, "float64", 16000 * 2.0**-52, height_ulps=16.0),
     _envelope("an_envelope_above_the_floor_stands", 1e-3, "float32", 1e-3),
     _envelope("an_envelope_below_the_floor_is_the_floor", 1e-9, "float32", 4 * 2.0**-23),
+    _envelope("an_envelope_below_what_cancels_is_that", 1e-15, "float64", 16 * 2.0**-52, height_ulps=16.0),
     _judged("the_chosen_margin_is_used", _with_loss(3, 1 + 3.5 * WIDE), {"kind": "changed"}, margin=3.0),
     Case(
         "the_verdicts_are_told_best_first",

@@ -50,7 +50,7 @@ class Mistake(NamedTuple):
     wrong: str
 
 
-TOLERANCE = "not distance <= policy.tolerance(point.envelope, run.dtype)"
+TOLERANCE = "not distance <= policy.tolerance(point.envelope, run.dtype, part)"
 DEVIATION = "None if value is None else deviation(value, point.value,"
 NORMS = "in curve.norms.items()),"
 POINTS = "for point in points:\n            value"
@@ -61,11 +61,13 @@ REFERENCE = "golden.reference(run.dtype, run.route)"
 KNOWN_LAWS = "golden.broken.get(run.route, {})"
 
 MISTAKES = [
-    Mistake("inverted_comparison", TOLERANCE, "distance <= policy.tolerance(point.envelope, run.dtype)"),
-    Mistake("nan_is_accepted", TOLERANCE, "policy.tolerance(point.envelope, run.dtype) < distance < math.inf"),
-    Mistake("margin_ignored", TOLERANCE, "not distance <= policy.envelope(point.envelope, run.dtype)"),
+    Mistake("inverted_comparison", TOLERANCE, "distance <= policy.tolerance(point.envelope, run.dtype, part)"),
+    Mistake("nan_is_accepted", TOLERANCE, "policy.tolerance(point.envelope, run.dtype, part) < distance < math.inf"),
+    Mistake("margin_ignored", TOLERANCE, "not distance <= policy.envelope(point.envelope, run.dtype, part)"),
     Mistake("floor_ignored", TOLERANCE, "not distance <= policy.margin * point.envelope"),
-    Mistake("envelope_ignored", TOLERANCE, "not distance <= policy.tolerance(0.0, run.dtype)"),
+    Mistake("envelope_ignored", TOLERANCE, "not distance <= policy.tolerance(0.0, run.dtype, part)"),
+    Mistake("cancellation_ignored", TOLERANCE, "not distance <= policy.tolerance(point.envelope, run.dtype)"),
+    Mistake("cancellation_in_norms", "1.0 if tensor is not None else ", ""),
     Mistake("nothing_is_outside", TOLERANCE, "False"),
     Mistake("everything_is_outside", TOLERANCE, "True"),
     Mistake(
@@ -116,7 +118,7 @@ MISTAKES = [
     Mistake("steps_unordered", "(found.step, -found.envelopes)", "-found.envelopes"),
     Mistake(
         "deviation_for_envelopes",
-        "distance / policy.envelope(point.envelope, run.dtype), distance",
+        "distance / policy.envelope(point.envelope, run.dtype, part), distance",
         "distance, distance",
     ),
     Mistake("stale_digest_accepted", "golden.workload.digest != digest", "False"),

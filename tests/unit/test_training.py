@@ -293,6 +293,15 @@ def test_the_loss_of_an_update_is_that_of_its_first_evaluation() -> None:
     assert run.losses[0] == float(BOWL.problem(torch.float64).backward(0))
 
 
+def test_an_optimizer_that_exits_is_kept_as_one_that_raises() -> None:
+    def exits(params: Iterable[Any]) -> torch.optim.Optimizer:
+        raise SystemExit(f"{params} need a package that is not installed")
+
+    failure = train(exits, Bowl(), Conditions()).failure
+    assert failure is not None
+    assert (failure.step, failure.kind, failure.message[:12]) == (0, "raised", "SystemExit: ")
+
+
 def test_an_optimizer_that_raises_before_it_asks_for_a_loss_is_kept() -> None:
     run = train(torch.optim.LBFGS, BOWL, Conditions())
     assert run.failure is not None
