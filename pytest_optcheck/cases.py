@@ -28,6 +28,7 @@ class Scope:
         guarded: whether those variants get goldens of their own.
         lean: whether recording makes as few trainings as will do: a library may have a hundred optimizers.
         twice: whether a check trains twice, to see that two runs are equal.
+        checked: of its dtypes, those that the plain route is checked in where the golden has a curve in the widest.
     """
 
     dtypes: tuple[Dtype, ...] = DTYPES
@@ -36,6 +37,7 @@ class Scope:
     guarded: bool = False
     lean: bool = False
     twice: bool = False
+    checked: tuple[Dtype, ...] = DTYPES
 
 
 @dataclass(frozen=True, slots=True)

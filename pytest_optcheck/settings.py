@@ -158,7 +158,10 @@ class Settings:
             names = tuple(name for name in names if name in routes.SCHEDULED)
         if not target.discovered or self.profile == "full":
             guarded = varied and not target.discovered
-            return Scope(self.dtypes or DTYPES, names, varied, guarded, twice=on_cheapest)
+            checked = (
+                DTYPES if self.profile == "full" or self.routes or workload in BENCH or on_cheapest else DTYPES[:1]
+            )
+            return Scope(self.dtypes or DTYPES, names, varied, guarded, twice=on_cheapest, checked=checked)
         names = tuple(name for name in names if name not in routes.OWN_CURVE)
         return Scope(DTYPES[:1], names, varied, lean=True, twice=on_cheapest)
 

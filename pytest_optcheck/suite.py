@@ -101,11 +101,12 @@ class Suite:
             raise OptcheckError(f"marker optcheck: routes has {found}, expected {expected}")
         return tuple(name for name in asked if not self.settings.routes or name in self.settings.routes)
 
-    def _dtypes(self, scope: Scope) -> tuple[Dtype | None, ...]:
+    def _dtypes(self, scope: Scope, golden: Golden | None = None) -> tuple[Dtype | None, ...]:
         """One case a dtype; one a golden where goldens are updated."""
         if self.settings.update:
             return (None,)
-        return tuple(dtype for dtype in scope.dtypes if dtype in self.settings.dtypes)
+        checked = scope.checked if golden is None or DTYPES[0] in golden.curves else DTYPES
+        return tuple(dtype for dtype in scope.dtypes if dtype in self.settings.dtypes and dtype in checked)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_make_collect_report(
@@ -204,7 +205,7 @@ class Suite:
         """One case a dtype and one a route that the golden knows; one case where goldens are updated."""
         select = f"--optcheck-optimizer {shlex.quote(spec.text)} --optcheck-workload {workload}"
         only = f" --optcheck-route {scope.dtypes[0]}" if len(scope.dtypes) == 1 else ""
-        for dtype in self._dtypes(scope):
+        for dtype in self._dtypes(scope, golden):
             yield Case(spec, workload, dtype, f"{select}{only}", scope=scope)
         for route in () if self.settings.update else guarded_routes(golden, scope.routes):
             yield Case(spec, workload, None, f"{select} --optcheck-route {route}", route=route, scope=scope)

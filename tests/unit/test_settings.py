@@ -128,6 +128,29 @@ def test_two_runs_are_compared_on_the_first_model_alone(discovered: str) -> None
     assert not settings().variant_scope.twice
 
 
+@pytest.mark.parametrize(
+    ("workload", "fields", "expected"),
+    [
+        ("zoo", {}, DTYPES),
+        ("mlp", {}, DTYPES),
+        ("linear", {}, ("float64",)),
+        ("linear", {"profile": "full"}, DTYPES),
+        ("linear", {"routes": ("float32",)}, DTYPES),
+    ],
+)
+def test_float32_is_checked_on_two_models_unless_all_is_asked_for(
+    workload: str, fields: dict[str, Any], expected: tuple[str, ...]
+) -> None:
+    """It is recorded on every one all the same."""
+    scope = settings(**fields).scope(Target(SGD, tuple(KNOWN)), workload)
+    assert scope.checked == expected
+    assert scope.dtypes == (("float32",) if "routes" in fields else DTYPES)
+
+
+def test_the_only_model_of_an_optimizer_is_checked_in_float32_too() -> None:
+    assert settings().scope(Target(SGD, ("linear",)), "linear").checked == DTYPES
+
+
 def test_a_discovered_optimizer_is_varied_but_gets_no_goldens_for_that() -> None:
     scope = settings().scope(Target(SGD, BENCH, "torch.optim"), "zoo")
     assert (scope.varied, scope.guarded) == (True, False)
