@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from pytest_optcheck.specs import OptimizerSpec
 
 
+COUNTS, TIMING, BASE = ASPECTS = ("counts", "timing", "base")
+"""What else is asked of an optimizer beside its curves: the operations of a step, its time, and both of them and the
+curve against the code of another revision."""
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
     """What a golden is recorded with.
@@ -28,6 +33,8 @@ class Scope:
         guarded: whether those variants get goldens of their own.
         lean: whether recording makes as few trainings as will do: a library may have a hundred optimizers.
         twice: whether a check trains twice, to see that two runs are equal.
+        counted: the lists of tensors on which the operations of a step are counted, see `cost.lists`.
+        timed: whether its step is timed against the control.
         checked: of its dtypes, those that the plain route is checked in where the golden has a curve in the widest.
     """
 
@@ -37,6 +44,8 @@ class Scope:
     guarded: bool = False
     lean: bool = False
     twice: bool = False
+    counted: tuple[str, ...] = ()
+    timed: bool = False
     checked: tuple[Dtype, ...] = DTYPES
 
 
@@ -50,7 +59,7 @@ class Case:
         dtype: what to train in; None where a route, all routes, or the golden as a whole is asked for.
         select: command-line arguments that select this case alone.
         diverges: this training is declared to leave the finite numbers.
-        route: one of `routes.NAMES`, or the plain one.
+        route: one of `routes.NAMES`, the plain one, or one of `ASPECTS`.
         scope: what its golden is recorded with.
         discovered: the module in which the optimizer was found, if it was.
     """
@@ -81,6 +90,8 @@ class Result:
         refused: why a discovered optimizer cannot be recorded on this workload.
         variant: it was recorded as a variant of another spec.
         skipped: why there is nothing to say: the optimizer does not accept this dtype.
+        cost: the counts of its steps, as plain values; empty where nothing was counted.
+        timing: the time of its step against that of another, as plain values; empty where nothing was timed.
     """
 
     spec: str
@@ -103,6 +114,8 @@ class Result:
     refused: str = ""
     variant: bool = False
     skipped: str = ""
+    cost: dict[str, Any] = field(default_factory=dict)
+    timing: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """As nested dicts of plain Python scalars, the only thing a test report may carry."""
@@ -112,7 +125,8 @@ class Result:
     def from_dict(cls, plain: dict[str, Any]) -> Result:
         """The inverse of `as_dict`."""
         tuples = {name: tuple(plain[name]) for name in ("findings", "limits")}
-        return cls(**{**plain, **tuples, "verdict": judge.Verdict(**plain["verdict"])})
+        verdict = judge.Verdict(**{**plain["verdict"], "details": tuple(plain["verdict"]["details"])})
+        return cls(**{**plain, **tuples, "verdict": verdict})
 
 
 def refused(case: Case, settings: Settings, why: str) -> Result:

@@ -23,6 +23,11 @@ def versions() -> dict[str, str]:
     }
 
 
+def machine() -> dict[str, str]:
+    """Versions, and the machine that they run on."""
+    return {**versions(), "platform": platform.platform(), "cpu": cpu()}
+
+
 def cpu() -> str:
     """The processor's name as the system tells it."""
     try:

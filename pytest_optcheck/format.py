@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
-from pytest_optcheck.curves import Dtype, Needs  # noqa: TC001 - msgspec reads the annotations at run time
+from pytest_optcheck.cost.figures import Cost, Timing  # noqa: TC001 - msgspec reads the annotations at run time
+from pytest_optcheck.curves import Dtype, Needs  # noqa: TC001 - ditto
 from pytest_optcheck.errors import OptcheckError, one_line
 
 if TYPE_CHECKING:
@@ -109,6 +110,9 @@ class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             may be plain numbers.
         variants: specs derived from the signature of this one, recorded beside it.
         dead: arguments that changed nothing when they were varied.
+        costs: what its steps cost in operations, by `cost.figures.version_key`; counts are exact, and comparable
+            under that alone.
+        timings: what its steps cost in time, a machine each.
     """
 
     schema: int
@@ -125,6 +129,8 @@ class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     optional: tuple[str, ...] = ()
     variants: tuple[str, ...] = ()
     dead: tuple[str, ...] = ()
+    costs: dict[str, Cost] = {}
+    timings: tuple[Timing, ...] = ()
 
     def reference(self, dtype: Dtype, route: str) -> Curve | None:
         """The curve that a run of `route` in `dtype` is judged against; None where there is none."""
@@ -193,7 +199,7 @@ def _numbers(value: Any, key: str = "") -> Iterator[tuple[str, float]]:  # noqa:
 def _lines(value: Any, indent: str, *, rows: bool) -> str:  # noqa: ANN401 - any JSON
     """JSON with a line for each key, and for each row of a list where `rows` is set."""
     inner = indent + " "
-    if isinstance(value, dict) and value:
+    if isinstance(value, dict) and not all(type(item) is int for item in value.values()):  # counts share a line
         items = (
             f"{inner}{json.dumps(name)}: {_lines(item, inner, rows=name == 'losses')}" for name, item in value.items()
         )

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from pytest_optcheck import checking, updating
-from pytest_optcheck.cases import Case, Result, refused
+from pytest_optcheck import checking, costing, judge, updating
+from pytest_optcheck.cases import BASE, COUNTS, TIMING, Case, Result, refused
 from pytest_optcheck.curves import PLAIN
 from pytest_optcheck.errors import OptcheckError
-from pytest_optcheck.report import message
+from pytest_optcheck.report import costs, message
 from pytest_optcheck.specs import FactorySpec, parse
 
 if TYPE_CHECKING:
@@ -153,25 +153,37 @@ def run_case(item: pytest.Item, case: Case, settings: Settings) -> None:
     Raises:
         OptcheckError: spec, workload or golden cannot be used.
     """
-    if settings.update:
-        results = _update(case, settings)
-    elif case.dtype is None and case.route == PLAIN:
-        results = checking.check_routes(case, settings)
-    else:
-        results = [checking.check(case, settings)]
+    results = _answers(case, settings)
     if skipped := next((result.skipped for result in results if result.skipped), ""):
         pytest.skip(skipped)
     if not results:
         pytest.skip(f"no golden of {case.spec.text} on {case.workload} holds a route")
     item.stash.setdefault(RESULTS, []).extend(results)
     item.user_properties += [pair for result in results for pair in _properties(result)]
-    bad = [result for result in results if result.verdict.kind != "match" and not result.golden]
+    bad = [result for result in results if result.verdict.kind not in judge.PASSING and not result.golden]
     for result in bad:
         if result.verdict.kind in settings.allow:
             warnings.warn(message.failure(result), OptcheckWarning, stacklevel=2)
     failing = [message.failure(result) for result in bad if result.verdict.kind not in settings.allow]
     if failing:
         pytest.fail("\n\n".join(failing), pytrace=False)
+
+
+def _answers(case: Case, settings: Settings) -> list[Result]:
+    if case.route == TIMING:
+        return [costing.timed(case, settings)]
+    if case.route == BASE:
+        from pytest_optcheck import basing
+
+        return basing.check(case, settings)
+    with costing.sharing(settings.device):
+        if settings.update:
+            return _update(case, settings)
+        if case.route == COUNTS:
+            return costing.check(case, settings)
+        if case.dtype is None and case.route == PLAIN:
+            return [*checking.check_routes(case, settings), *costing.check(case, settings)]
+        return [checking.check(case, settings)]
 
 
 def _update(case: Case, settings: Settings) -> list[Result]:
@@ -199,5 +211,6 @@ def _properties(result: Result) -> list[tuple[str, object]]:
         ("tensor", verdict.tensor),
         ("final_loss_golden", verdict.final_old),
         ("final_loss", verdict.final_new),
+        *costs.figures(result).items(),
     )
     return [(f"optcheck_{key}", value) for key, value in pairs if value is not None]

@@ -18,9 +18,22 @@ if TYPE_CHECKING:
     from pytest_optcheck.curves import Dtype, Failure, Run
     from pytest_optcheck.format import Curve, Golden, Point
 
-Kind = Literal["match", "changed", "diverged", "lost", "missing", "stale"]
-KINDS: tuple[Kind, ...] = ("match", "changed", "diverged", "lost", "missing", "stale")
-"""Every verdict, best first; all but ``match`` fail a test."""
+Kind = Literal["match", "incomparable", "slower", "heavier", "changed", "diverged", "lost", "missing", "stale"]
+KINDS: tuple[Kind, ...] = (
+    "match",
+    "incomparable",
+    "slower",
+    "heavier",
+    "changed",
+    "diverged",
+    "lost",
+    "missing",
+    "stale",
+)
+"""Every verdict, best first."""
+
+PASSING: tuple[Kind, ...] = ("match", "incomparable")
+"""Those that do not fail a test: ``incomparable`` says that this machine cannot answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +97,7 @@ class Verdict:
         tensor_step: when, as far as the kept steps tell.
         final_old: last loss of the golden.
         final_new: last loss of the run; None where there is none.
+        details: what a step costs more, or less, than it did; a line each.
     """
 
     kind: Kind
@@ -97,6 +111,7 @@ class Verdict:
     tensor_step: int | None = None
     final_old: float | None = None
     final_new: float | None = None
+    details: tuple[str, ...] = ()
 
 
 class Deviation(NamedTuple):

@@ -65,6 +65,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "(ini: optcheck_routes)",
     )
     add("--optcheck-profile", metavar="NAME", help="how much: quick, default or full (ini: optcheck_profile)")
+    add(
+        "--optcheck-base",
+        metavar="REV",
+        help="compare every optimizer's curve, counts and step time with those of the code of this git revision, "
+        "directory, or pip:NAME==VERSION, instead of with goldens",
+    )
+    add(
+        "--optcheck-report",
+        metavar="FILE",
+        help="write every figure of the run to this file, as JSON (ini: optcheck_report)",
+    )
     add("--optcheck-device", metavar="DEVICE", help="cpu, cuda, cuda:N or auto (ini: optcheck_device)")
     add("--optcheck-curves", metavar="DIR", help="directory of the goldens (ini: optcheck_curves)")
     add(
@@ -81,6 +92,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     ini("optcheck_routes", "routes to check (default: those of the profile)", "args")
     ini("optcheck_profile", "quick, default or full", "string", default="default")
     ini("optcheck_variants", "auto, none, or settings, each line of which makes a variant", "linelist")
+    ini(
+        "optcheck_cost",
+        "what is asked of a step: counts, timing, both (default) or none",
+        "args",
+        default=["counts", "timing"],
+    )
+    ini("optcheck_report", "file for every figure of the run, as JSON", "string", default="")
     ini("optcheck_device", "cpu, cuda, cuda:N or auto", "string", default="cpu")
     ini("optcheck_curves", "directory of the goldens", "string", default="reference_curves")
     ini("optcheck_allow", "verdicts that pass with a warning", "args")

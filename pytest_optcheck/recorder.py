@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-import platform
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,8 @@ from msgspec import structs
 from pytest_optcheck import environment, judge, needs
 from pytest_optcheck.building import plain
 from pytest_optcheck.conditions import Conditions
+from pytest_optcheck.cost import counting
+from pytest_optcheck.cost.figures import version_key
 from pytest_optcheck.curves import DTYPES, PLAIN, same
 from pytest_optcheck.departures import with_routes
 from pytest_optcheck.envelopes import DRAWS, LEAN_ROUTE_DRAWS, ROUTE_DRAWS, enveloped, rounded_up
@@ -21,7 +22,8 @@ from pytest_optcheck.format import SCHEMA, Golden, Recorded, WorkloadId
 from pytest_optcheck.training import train
 
 if TYPE_CHECKING:
-    from pytest_optcheck.curves import Dtype, Run
+    from pytest_optcheck.cost.figures import Cost
+    from pytest_optcheck.curves import Dtype, Needs, Run
     from pytest_optcheck.format import Curve
     from pytest_optcheck.specs import Factory, OptimizerSpec
     from pytest_optcheck.workloads.base import Workload
@@ -43,6 +45,7 @@ class Recording:
         dtypes: the dtypes to keep a curve in, as far as the optimizer accepts them.
         routes: the routes to measure, as far as they exist for it.
         lean: fewer jittered runs: a library may have a hundred optimizers.
+        counted: the lists of tensors on which the operations of a step are counted.
     """
 
     spec: OptimizerSpec
@@ -53,6 +56,7 @@ class Recording:
     dtypes: tuple[Dtype, ...] = DTYPES
     routes: tuple[str, ...] = ()
     lean: bool = False
+    counted: tuple[str, ...] = ()
 
     @property
     def training_s(self) -> float:
@@ -95,9 +99,7 @@ def record(what: Recording) -> Golden:
         spec=what.spec.text,
         workload=WorkloadId(what.workload.name, what.workload.digest, what.workload.steps),
         recorded=Recorded(
-            **environment.versions(),
-            platform=platform.platform(),
-            cpu=environment.cpu(),
+            **environment.machine(),
             device=what.device,
             when=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             reason=what.reason,
@@ -110,7 +112,15 @@ def record(what: Recording) -> Golden:
         rates=[list(rates) for rates in reference.rates],
     )
     seen = resolution(what, golden, Conditions(dtypes[0], what.device, needed))
-    return with_routes(what, structs.replace(golden, resolution=seen))
+    return with_routes(what, structs.replace(golden, resolution=seen, costs=counted(what, needed)))
+
+
+def counted(what: Recording, needed: Needs) -> dict[str, Cost]:
+    """The operations of a step, under the versions they were counted with; empty where none are asked for."""
+    if not what.counted:
+        return {}
+    cost = counting.count(what.spec, needed, what.device, lists=what.counted)
+    return {version_key(): cost} if cost.lists else {}
 
 
 def _reference(what: Recording, build: Factory, conditions: Conditions) -> Run:

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_optcheck import devices
+from pytest_optcheck import devices, environment
 from pytest_optcheck.cases import Result
+from pytest_optcheck.costing import RECORDED, with_time
 from pytest_optcheck.errors import OptcheckError
 from pytest_optcheck.format import decode
-from pytest_optcheck.goldens import Goldens
+from pytest_optcheck.goldens import Goldens, write_whole
 from pytest_optcheck.report import terminal
+from pytest_optcheck.report.document import document
 from pytest_optcheck.roster import Rosters
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ class Session:
         self.rosters = Rosters(settings.curves)
         self.entered: dict[str, Roster] = {}
         self.written: dict[tuple[str, str], str] = {}
+        self.timed = 0
         self.started = time.perf_counter()
 
     def pytest_report_header(self) -> str:
@@ -55,6 +58,8 @@ class Session:
             self.results.append(result)
             if result.golden:
                 self._write(result, report.nodeid)
+            if RECORDED in result.timing:
+                self._time(result)
             if result.discovered and self.settings.update:
                 self._enter(result)
 
@@ -76,6 +81,19 @@ class Session:
         except OptcheckError as error:
             self.problems.append(str(error))
 
+    def _time(self, result: Result) -> None:
+        """Keep the time of a step in the golden as it is now; it was taken last, when nothing else ran."""
+        try:
+            golden = self.store.load(result.spec, result.workload)
+            if golden is None:
+                return
+            renewed = with_time(golden, result, self.settings, anew=(result.spec, result.workload) in self.written)
+            if renewed != golden:
+                self.store.save(renewed)
+                self.timed += 1
+        except OptcheckError as error:
+            self.problems.append(str(error))
+
     def _enter(self, result: Result) -> None:
         """Keep in the roster of its module what became of a discovered optimizer."""
         try:
@@ -90,7 +108,13 @@ class Session:
             self.problems.append(str(error))
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """A golden that could not be written fails the session."""
+        """Write the figures of the run; a golden or a report that could not be written fails the session."""
+        if self.settings.report is not None:
+            elapsed_s = time.perf_counter() - self.started
+            try:
+                write_whole(self.settings.report, document(self.results, environment.machine(), elapsed_s))
+            except OptcheckError as error:
+                self.problems.append(str(error))
         if self.problems and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -104,7 +128,8 @@ class Session:
         tables = [line for roster in self.entered.values() for line in roster.table()]
         answered = [result for result in self.results if not result.refused]
         lines = terminal.section(answered, verbose=verbose, elapsed_s=elapsed_s)
-        for line in [*self.problems, *tables, *lines]:
+        times = [f"recorded the time of {self.timed} steps"] if self.timed else []
+        for line in [*self.problems, *tables, *times, *lines]:
             terminalreporter.line(line)
 
     @pytest.hookimpl(optionalhook=True)

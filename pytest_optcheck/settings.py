@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_optcheck import devices, environment, judge, routes, workloads
-from pytest_optcheck.cases import Scope
+from pytest_optcheck.cases import COUNTS, TIMING, Scope
+from pytest_optcheck.cost.figures import LISTS, MANY, ZOO
 from pytest_optcheck.curves import DTYPES
 from pytest_optcheck.errors import OptcheckError
 from pytest_optcheck.goldens import Goldens
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
 
 UPDATES: Mapping[str, frozenset[judge.Kind]] = {
     "missing": frozenset({"missing"}),
-    "changed": frozenset({"changed", "diverged", "lost"}),
+    "changed": frozenset({"changed", "diverged", "lost", "heavier", "slower"}),
     "stale": frozenset({"stale"}),
-    "all": frozenset(judge.KINDS) - {"match"},
+    "all": frozenset(judge.KINDS) - {"match", "incomparable"},
 }
 """``--optcheck-update`` value -> the verdicts whose goldens it records anew."""
 
@@ -64,6 +65,10 @@ class Settings:
         discover: modules whose optimizers are all checked.
         discovered_on: the reference models they are checked on where no option narrows them.
         arguments: lines that complete the constructor calls of discovered optimizers.
+        cost: what is asked of a step beside what it computes, of `ASPECTS`.
+        base: the revision, directory or package whose code is compared with this one; empty for none.
+        root: of the project, in whose repository a base revision is looked for.
+        report: where every figure of the run is written to; None for nowhere.
     """
 
     targets: tuple[Target, ...]
@@ -84,6 +89,10 @@ class Settings:
     discovered_on: tuple[str, ...] = BENCH
     arguments: tuple[str, ...] = ()
     usual: tuple[str, ...] = ()
+    cost: tuple[str, ...] = (COUNTS, TIMING)
+    base: str = ""
+    root: Path = Path()
+    report: Path | None = None
 
     @classmethod
     def from_pytest_config(cls, config: pytest.Config) -> Settings:
@@ -114,7 +123,7 @@ class Settings:
             reason=option.optcheck_reason or "",
             allow=_verdicts(option.optcheck_allow or config.getini("optcheck_allow")),
             diverging=frozenset(parse(line).text for line in config.getini("optcheck_diverging")),
-            marked=not option.optcheck_optimizer,
+            marked=not (option.optcheck_optimizer or option.optcheck_base),
             profile=profile,
             routes=_routes(option.optcheck_route or config.getini("optcheck_routes")),
             variants=_variants(config.getini("optcheck_variants")),
@@ -122,6 +131,10 @@ class Settings:
             discovered_on=known_names(config.getini("optcheck_workloads") or BENCH, known),
             arguments=tuple(parse(line).text for line in config.getini("optcheck_arguments")),
             usual=usual,
+            cost=_aspects(config.getini("optcheck_cost")),
+            base=_base(config),
+            root=config.rootpath,
+            report=_report(config),
         )
         if settings.update and worker_device is None:
             settings.check_may_record(force=option.optcheck_force)
@@ -156,20 +169,38 @@ class Settings:
         names = self.routes_on(workload, among)
         if target.spec.schedulers and self.profile != "full":
             names = tuple(name for name in names if name in routes.SCHEDULED)
+        counted = self.counted_on(workload, among)
         if not target.discovered or self.profile == "full":
             guarded = varied and not target.discovered
+            timed = on_cheapest and self._asks(TIMING) and self.profile != "quick" and not target.spec.schedulers
             checked = (
                 DTYPES if self.profile == "full" or self.routes or workload in BENCH or on_cheapest else DTYPES[:1]
             )
-            return Scope(self.dtypes or DTYPES, names, varied, guarded, twice=on_cheapest, checked=checked)
+            found = Scope(self.dtypes or DTYPES, names, varied, guarded, twice=on_cheapest, checked=checked)
+            return replace(found, counted=counted, timed=timed)
         names = tuple(name for name in names if name not in routes.OWN_CURVE)
-        return Scope(DTYPES[:1], names, varied, lean=True, twice=on_cheapest)
+        return Scope(DTYPES[:1], names, varied, lean=True, twice=on_cheapest, counted=counted)
+
+    def counted_on(self, workload: str, all_workloads: Sequence[str]) -> tuple[str, ...]:
+        """Lists on which the steps of an optimizer are counted for its golden on one of its reference models."""
+        return self._counted(LISTS) if workload == self._cheapest(all_workloads) else ()
+
+    def _asks(self, aspect: str) -> bool:
+        """Whether `aspect` of a step is asked for: all that are configured are, unless an option narrows to others."""
+        return aspect in self.routes if self.routes else aspect in self.cost
+
+    def _counted(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """The lists of `names` that steps are counted on; the longest is left to the fuller profiles."""
+        if not self._asks(COUNTS):
+            return ()
+        return tuple(name for name in names if self.profile != "quick" or name != MANY)
 
     @property
     def variant_scope(self) -> Scope:
         """What the golden of a variant is recorded with."""
         wanted = () if self.profile == "quick" else VARIANT_ROUTES
-        return Scope(DTYPES[:1], tuple(name for name in wanted if not self.routes or name in self.routes))
+        names = tuple(name for name in wanted if not self.routes or name in self.routes)
+        return Scope(DTYPES[:1], names, counted=self._counted(LISTS if self.profile == "full" else (ZOO,)))
 
     def chosen_variants(self, spec: TextSpec, derived: tuple[TextSpec, ...]) -> tuple[TextSpec, ...]:
         """The derived variants, or those that the user lists and the constructor takes."""
@@ -222,8 +253,9 @@ def _profile(name: str) -> str:
 def _routes(names: Iterable[str]) -> tuple[str, ...]:
     asked = tuple(dict.fromkeys(names))
     for name in asked:
-        if name not in (*DTYPES, *routes.NAMES):
-            raise OptcheckError(f"unknown route {name!r}; known are {', '.join((*DTYPES, *routes.NAMES))}")
+        if name not in (*DTYPES, *routes.NAMES, COUNTS, TIMING):
+            known = ", ".join((*DTYPES, *routes.NAMES, COUNTS, TIMING))
+            raise OptcheckError(f"unknown route {name!r}; known are {known}")
     return asked
 
 
@@ -244,9 +276,43 @@ def _modules(config: pytest.Config) -> tuple[str, ...]:
     return named
 
 
+def _aspects(names: Sequence[str]) -> tuple[str, ...]:
+    """What is asked of a step beside what it computes."""
+    if names == ["none"]:
+        return ()
+    for name in names:
+        if name not in (COUNTS, TIMING):
+            raise OptcheckError(f"optcheck_cost: {name!r} is unknown; expected {COUNTS}, {TIMING}, both or none")
+    return tuple(names)
+
+
+def _base(config: pytest.Config) -> str:
+    """What the code is compared with, if it can be found."""
+    asked: str = config.option.optcheck_base or ""
+    if asked:
+        from pytest_optcheck.cost import revisions
+
+        if config.option.optcheck_update:
+            raise OptcheckError("--optcheck-base compares and --optcheck-update records: give one of them")
+        revisions.find(asked, config.rootpath, Path.cwd())
+    return asked
+
+
+def _report(config: pytest.Config) -> Path | None:
+    """The file for the figures of the run, by option or ini setting."""
+    asked = config.option.optcheck_report
+    written = asked or config.getini("optcheck_report")
+    if not written:
+        return None
+    if not written.endswith(".json"):
+        raise OptcheckError(f"optcheck report {written!r}: expected a file name that ends in .json")
+    return Path(config.invocation_params.dir, asked) if asked else _ini_path(config, "optcheck_report")
+
+
 def _verdicts(names: Iterable[str]) -> frozenset[str]:
     allowed = frozenset(names)
-    unknown = allowed - (set(judge.KINDS) - {"match"})
+    known = [kind for kind in judge.KINDS if kind not in judge.PASSING]
+    unknown = allowed - set(known)
     if unknown:
-        raise OptcheckError(f"unknown verdict {min(unknown)!r} to allow; known are {', '.join(judge.KINDS[1:])}")
+        raise OptcheckError(f"unknown verdict {min(unknown)!r} to allow; known are {', '.join(known)}")
     return allowed

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 
 from pytest_optcheck import routes
-from pytest_optcheck.cases import Case, Scope, refused
+from pytest_optcheck.cases import BASE, COUNTS, TIMING, Case, Scope, refused
 from pytest_optcheck.checking import guarded_routes
 from pytest_optcheck.curves import DTYPES, PLAIN
 from pytest_optcheck.discovery import optimizers
@@ -82,11 +82,12 @@ class Suite:
             if self.settings.only and workload not in self.settings.only:
                 continue
             diverges = bool(keywords.get("diverges", False))
-            names = self._routes(keywords, workload, keywords.get("workloads", self.settings.usual))
-            scope = Scope(self.settings.dtypes or DTYPES, names)
+            usual = keywords.get("workloads", self.settings.usual)
+            names = self._routes(keywords, workload, usual)
+            scope = Scope(self.settings.dtypes or DTYPES, names, counted=self.settings.counted_on(workload, usual))
             for dtype in self._dtypes(scope):
                 yield Parameter(workload, dtype, scope, diverges)
-            if names and not self.settings.update:
+            if (names or scope.counted) and not self.settings.update:
                 yield Parameter(workload, None, scope, diverges)
 
     def _routes(self, keywords: dict[str, Any], workload: str, all_workloads: Sequence[str]) -> tuple[str, ...]:
@@ -142,6 +143,13 @@ class Suite:
         left_out = not self.settings.marked or item.nodeid.partition("[")[0] in self.narrowed_out
         return is_marked(item) and not left_out
 
+    def pytest_sessionfinish(self) -> None:
+        """End what the cases started."""
+        if self.settings.base:
+            from pytest_optcheck import basing
+
+            basing.close()
+
     def items(self, parent: SuiteNode) -> Iterator[pytest.Item]:
         """Zero-code items under `parent`."""
         targets: list[Target] = []
@@ -155,7 +163,8 @@ class Suite:
             for name, why in found.left_out.items() if self.settings.update else ():
                 case = Case(FactorySpec(name, _never), "", None, "", discovered=module)
                 yield LeftOutItem.make(parent, name, refused(case, self.settings, why))
-        cases = list(self._cases(targets))
+        cases = list(self._against_base(targets) if self.settings.base else self._cases(targets))
+        cases.sort(key=lambda case: case.route == TIMING)  # last: each waits until nothing else runs
         if self.settings.routes and not cases and (self.settings.targets or targets):
             self.nothing = self._unheld()
         for case in cases:
@@ -201,6 +210,15 @@ class Suite:
                         scope = self.settings.variant_scope
                         yield from self._cases_of(variant, name, scope, self._golden(variant, name))
 
+    def _against_base(self, discovered: Sequence[Target]) -> Iterator[Case]:
+        """One case an optimizer, on the cheapest of its reference models."""
+        for target in (*self.settings.targets, *discovered):
+            name = min(target.workloads, key=list(self.settings.known).index)
+            spec = shlex.quote(target.spec.text)
+            select = f"--optcheck-base {shlex.quote(self.settings.base)} --optcheck-optimizer {spec}"
+            scope = self.settings.scope(target, name)
+            yield Case(target.spec, name, None, select, route=BASE, scope=scope, discovered=target.discovered)
+
     def _cases_of(self, spec: TextSpec, workload: str, scope: Scope, golden: Golden | None) -> Iterator[Case]:
         """One case a dtype and one a route that the golden knows; one case where goldens are updated."""
         select = f"--optcheck-optimizer {shlex.quote(spec.text)} --optcheck-workload {workload}"
@@ -209,6 +227,10 @@ class Suite:
             yield Case(spec, workload, dtype, f"{select}{only}", scope=scope)
         for route in () if self.settings.update else guarded_routes(golden, scope.routes):
             yield Case(spec, workload, None, f"{select} --optcheck-route {route}", route=route, scope=scope)
+        if scope.counted and golden is not None and not self.settings.update:
+            yield Case(spec, workload, None, f"{select} --optcheck-route {COUNTS}", route=COUNTS, scope=scope)
+        if scope.timed and (golden is not None or self.settings.update):
+            yield Case(spec, workload, None, f"{select} --optcheck-route {TIMING}", route=TIMING, scope=scope)
 
     def _golden(self, spec: TextSpec, workload: str) -> Golden | None:
         """The stored golden; None also where it is no good, which the case itself will say."""

@@ -7,9 +7,11 @@ when the first case runs.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from pytest_optcheck import judge, workloads
+from msgspec import structs
+
+from pytest_optcheck import costing, judge, workloads
 from pytest_optcheck.cases import Result
 from pytest_optcheck.checking import accepted, guarded_routes, judged
 from pytest_optcheck.curves import DTYPES
@@ -26,6 +28,20 @@ if TYPE_CHECKING:
     from pytest_optcheck.recorder import Recording
     from pytest_optcheck.settings import Settings
     from pytest_optcheck.workloads.base import Workload
+
+
+class _Renewal(NamedTuple):
+    """What is measured anew though the curves stay as they are.
+
+    Attributes:
+        names: of the routes.
+        counted: the counts of a step, if they were taken and may be recorded.
+        worst: what the result is made from.
+    """
+
+    names: Sequence[str]
+    counted: Result | None
+    worst: Result
 
 
 def update(case: Case, settings: Settings) -> list[Result]:
@@ -62,7 +78,11 @@ def update(case: Case, settings: Settings) -> list[Result]:
     names = [result.route for result in recorded]
     if "missing" in settings.update:
         names += [name for name in case.scope.routes if name not in golden.routes]
-    written = _record_routes(case, settings, golden, names, _worst([*results, *recorded]))
+    counted = costing.counted(case, settings, golden) if case.scope.counted else None
+    if counted is not None and counted.verdict.kind not in (*judge.PASSING, *settings.update):
+        left.append(counted)
+        counted = None
+    written = _refresh(case, settings, golden, _Renewal(names, counted, _worst([*results, *recorded])))
     return [*written, *left] or [_worst(results)]
 
 
@@ -81,8 +101,6 @@ def _record(case: Case, settings: Settings, old: Golden | None, worst: Result) -
 
     What the old golden guarded the new one guards too, though less was asked for.
     """
-    from msgspec import structs
-
     from pytest_optcheck.conditions import Conditions
     from pytest_optcheck.recorder import record
 
@@ -127,15 +145,19 @@ def _record_variants(case: Case, settings: Settings, variants: Sequence[TextSpec
         yield from (replace(result, variant=True) for result in _record(variant, settings, None, missing))
 
 
-def _record_routes(case: Case, settings: Settings, golden: Golden, names: Sequence[str], worst: Result) -> list[Result]:
-    """The golden with these routes measured anew; nothing is recorded where that changes nothing."""
+def _refresh(case: Case, settings: Settings, golden: Golden, renewal: _Renewal) -> list[Result]:
+    """The golden with some parts measured anew; nothing is recorded where that changes nothing."""
     from pytest_optcheck.departures import with_routes
 
+    names, counted, worst = renewal
     new = with_routes(_recording(case, settings, tuple(names)), golden) if names else golden
+    told = [f"routes measured: {' '.join(name for name in names if name in new.routes)}"] if new != golden else []
+    if counted is not None and (costs := costing.renewed(new, counted, settings)) != new.costs:
+        new = structs.replace(new, costs=costs)
+        told.append(f"steps counted{': ' * bool(counted.verdict.details)}{'; '.join(counted.verdict.details)}")
     if new == golden:
         return []
-    told = f"routes measured: {' '.join(name for name in names if name in new.routes)}"
-    return [replace(worst, golden=encode(new), effect=told, findings=tuple(findings(new)))]
+    return [replace(worst, golden=encode(new), effect=", ".join(told), findings=tuple(findings(new)))]
 
 
 def _recording(case: Case, settings: Settings, names: tuple[str, ...]) -> Recording:
@@ -150,4 +172,5 @@ def _recording(case: Case, settings: Settings, names: tuple[str, ...]) -> Record
         dtypes=case.scope.dtypes,
         routes=names,
         lean=case.scope.lean,
+        counted=case.scope.counted,
     )

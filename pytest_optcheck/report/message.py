@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_optcheck.cases import ASPECTS, BASE
 from pytest_optcheck.curves import PLAIN
 
 if TYPE_CHECKING:
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
 
 HEADLINES = {
     "changed": "is no longer the algorithm its golden was recorded from",
+    "slower": "takes more time for a step than it did",
+    "heavier": "does more in a step than it did",
     "diverged": "diverges where its golden does not",
     "lost": "no longer does what it did when its golden was recorded",
     "missing": "has no golden",
@@ -18,10 +21,19 @@ HEADLINES = {
 }
 
 
+AGAINST_BASE = {
+    "changed": "does not compute what the base does",
+    "diverged": "diverges where the base does not",
+    "lost": "no longer does what the base does",
+    "slower": "takes more time for a step than the base",
+    "heavier": "does more in a step than the base",
+}
+
+
 def failure(result: Result) -> str:
     """Verdict, case, place and size of the deviation, and the commands that reproduce and accept it."""
     verdict = result.verdict
-    rows = [("note", verdict.note)]
+    rows = [("note", verdict.note), *(("more" if not k else "", line) for k, line in enumerate(verdict.details))]
     if verdict.envelopes is not None:
         size = f"{envelopes(verdict.envelopes)} (relative deviation {verdict.deviation:.1e})"
         rows.append(("first outside", f"step {verdict.first_step}, by {size}"))
@@ -38,11 +50,13 @@ def failure(result: Result) -> str:
         rows.append(("final loss", finals(result)))
     if verdict.kind not in ("missing", "stale"):
         rows.append(("reproduce", f"pytest --optcheck {result.select}"))
-    rows.append(("record" if verdict.kind == "missing" else "accept", accept(result)))
-    head = f"{verdict.kind.upper()}: {result.spec} {HEADLINES[verdict.kind]}"
-    route = "" if result.route == PLAIN else f", route {result.route}"
+    if result.route != BASE:
+        rows.append(("record" if verdict.kind == "missing" else "accept", accept(result)))
+    headlines = AGAINST_BASE if result.route == BASE else HEADLINES
+    head = f"{verdict.kind.upper()}: {result.spec} {headlines[verdict.kind]}"
+    route = "" if result.route == PLAIN else f", {'' if result.route in ASPECTS else 'route '}{result.route}"
     where = f"  on {result.workload}, {result.dtype}, {result.device}{route}"
-    return "\n".join([head, where, *(f"  {name + ':':<15}{text}" for name, text in rows if text)])
+    return "\n".join([head, where, *(f"  {name and name + ':':<15}{text}" for name, text in rows if text)])
 
 
 def accept(result: Result) -> str:

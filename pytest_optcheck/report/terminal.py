@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from pytest_optcheck.cases import COUNTS, TIMING
 from pytest_optcheck.curves import PLAIN
-from pytest_optcheck.judge import KINDS
+from pytest_optcheck.judge import KINDS, PASSING
+from pytest_optcheck.report import costs
 from pytest_optcheck.report.message import envelopes, finals
 
 if TYPE_CHECKING:
@@ -28,12 +30,15 @@ def section(results: Sequence[Result], *, verbose: bool, elapsed_s: float) -> li
         verbose: also list what matches, with each golden's resolution.
         elapsed_s: wall-clock seconds of the whole session.
     """
-    shown = [r for r in results if verbose or (r.verdict.kind != "match" and not r.golden)]
+    curves = [r for r in results if r.route not in (COUNTS, TIMING)]
+    shown = [r for r in curves if verbose or not (r.verdict.kind in PASSING or r.golden)]
     shown.sort(key=lambda result: -KINDS.index(result.verdict.kind))
     titles = (*TITLES, "sees lr change of") if verbose else TITLES
     rows = [titles, *(_row(result, verbose=verbose) for result in shown)]
     lines = _aligned(rows) if shown else []
+    lines += _aligned(costs.rows(results, verbose=verbose))
     lines += recorded(results)
+    lines += [*costs.lighter(results), *costs.incomparable(results)]
     lines.append(totals(results, elapsed_s))
     return lines
 
@@ -76,7 +81,7 @@ def _row(result: Result, *, verbose: bool) -> tuple[str, ...]:
     if verdict.envelopes is not None:
         tensor = f"{verdict.tensor}, " if verdict.tensor else ""
         outside = f"step {verdict.first_step}, {tensor}{envelopes(verdict.envelopes)}"
-    name = "recorded" if result.golden else verdict.kind if verdict.kind == "match" else verdict.kind.upper()
+    name = "recorded" if result.golden else verdict.kind if verdict.kind in PASSING else verdict.kind.upper()
     how = result.dtype if result.route == PLAIN else result.route
     row = (result.spec, result.workload, how, name, finals(result), outside or verdict.note)
     if not verbose:

@@ -10,6 +10,7 @@ import torch._dynamo  # noqa: F401 - in-process runs restore sys.modules, and pa
 from sample import Project
 
 from pytest_optcheck import recorder, session, suite, updating  # noqa: F401 - ditto
+from pytest_optcheck.cost import control  # noqa: F401 - ditto
 
 if TYPE_CHECKING:
     from collections.abc import Callable

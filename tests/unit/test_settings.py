@@ -7,9 +7,10 @@ import pytest
 from interpreter import imported
 
 from pytest_optcheck import routes
+from pytest_optcheck.cost.figures import LISTS, TEN, ZOO
 from pytest_optcheck.curves import DTYPES
 from pytest_optcheck.errors import OptcheckError
-from pytest_optcheck.judge import KINDS
+from pytest_optcheck.judge import KINDS, PASSING
 from pytest_optcheck.settings import PROFILES, UPDATES, VARIANT_ROUTES, Settings
 from pytest_optcheck.specs import parse
 from pytest_optcheck.targets import BENCH, Target, chosen
@@ -45,7 +46,7 @@ def read(pytester: pytest.Pytester, ini: str, *options: str) -> Settings:
 
 
 def test_an_update_of_every_mode_is_an_update_of_all() -> None:
-    assert frozenset().union(*UPDATES.values()) == UPDATES["all"] == frozenset(KINDS) - {"match"}
+    assert frozenset().union(*UPDATES.values()) == UPDATES["all"] == frozenset(KINDS) - set(PASSING)
     assert all("match" not in kinds for kinds in UPDATES.values())
 
 
@@ -176,6 +177,50 @@ def test_a_variant_is_checked_in_one_dtype_and_on_few_routes(fields: dict[str, A
     assert (scope.dtypes, scope.routes, scope.varied) == (("float64",), expected, False)
 
 
+SCHEDULED = Target(parse("torch.optim:SGD() >> StepLR(step_size=3)"), ("zoo",))
+FOUND = Target(SGD, BENCH, "torch.optim")
+
+
+@pytest.mark.parametrize(
+    ("target", "workload", "fields", "counted", "timed"),
+    [
+        (Target(SGD, BENCH), "zoo", {}, LISTS, True),
+        (Target(SGD, BENCH), "mlp", {}, (), False),
+        (SCHEDULED, "zoo", {}, LISTS, False),
+        (FOUND, "zoo", {}, LISTS, False),
+        (Target(SGD, BENCH), "zoo", {"profile": "quick"}, (ZOO, TEN), False),
+        (Target(SGD, BENCH), "zoo", {"profile": "full"}, LISTS, True),
+        (Target(SGD, BENCH), "zoo", {"cost": ("counts",)}, LISTS, False),
+        (Target(SGD, BENCH), "zoo", {"cost": ()}, (), False),
+        (Target(SGD, BENCH), "zoo", {"routes": ("resume",)}, (), False),
+        (Target(SGD, BENCH), "zoo", {"routes": ("timing",)}, (), True),
+        (Target(SGD, BENCH), "zoo", {"routes": ("counts", "resume")}, LISTS, False),
+    ],
+)
+def test_steps_are_counted_and_timed_for_one_golden_of_an_optimizer(
+    target: Target, workload: str, fields: dict[str, Any], counted: tuple[str, ...], timed: bool
+) -> None:
+    scope = settings(**fields).scope(target, workload)
+    assert (scope.counted, scope.timed) == (counted, timed)
+
+
+@pytest.mark.parametrize(
+    ("fields", "counted"),
+    [({}, (ZOO,)), ({"profile": "full"}, LISTS), ({"cost": ()}, ()), ({"routes": ("fused",)}, ())],
+)
+def test_the_steps_of_a_variant_are_counted_on_one_list(fields: dict[str, Any], counted: tuple[str, ...]) -> None:
+    scope = settings(**fields).variant_scope
+    assert (scope.counted, scope.timed) == (counted, False)
+
+
+def test_the_report_lies_where_it_was_asked_for(pytester: pytest.Pytester) -> None:
+    assert read(pytester, "").report is None
+    assert read(pytester, "optcheck_report = all.json").report == pytester.path / "all.json"
+    assert (
+        read(pytester, "optcheck_report = all.json", "--optcheck-report=one.json").report == pytester.path / "one.json"
+    )
+
+
 def test_derived_variants_are_taken_as_they_are_unless_some_are_listed() -> None:
     derived = (SGD.with_settings(momentum=0.9),)
     assert settings().chosen_variants(SGD, derived) == derived
@@ -220,7 +265,9 @@ def test_an_option_outweighs_its_ini_twin(
         ("", ("--optcheck-route=resum",), "unknown route 'resum'; known are float64, float32, foreach, "),
         ("", ("--optcheck-profile=Quick",), "optcheck profile 'Quick': expected quick, default, full"),
         ("", ("--optcheck-workload=moon",), "unknown workload 'moon'; known are zoo, "),
-        ("", ("--optcheck-allow=match",), "unknown verdict 'match' to allow; known are changed, "),
+        ("", ("--optcheck-allow=match",), "unknown verdict 'match' to allow; known are slower, heavier, changed, "),
+        ("optcheck_cost = speed", (), "optcheck_cost: 'speed' is unknown; expected counts, timing, both or none"),
+        ("", ("--optcheck-report=r.html",), "optcheck report 'r.html': expected a file name that ends in .json"),
         ("optcheck_variants = momentum", (), "optimizer spec 'variant:of(momentum)'"),
         ("optcheck_optimizers =\n  a:B()\n  a:B( )", (), "optimizer a:B() is configured twice"),
     ],

@@ -1,0 +1,345 @@
+"""False alarms and detections of the two timing gates, and of three common tests on the same samples.
+
+Every comparison is one that the plugin would make: of a step's ratio to the control with the golden's, and of a step
+with the same step of a base revision, in processes of their own. Between equals every alarm is false; then the new
+side's step is made 5, 10 and 20 % longer, by a busy wait for that share of what it took. All of it on a machine left
+alone, and again while other processes compute on every core. One comparison runs at a time: two would be each other's
+load.
+
+    python benchmarks/speed_power.py [--comparisons 400] [--detections 100] [--optimizers Adam SGD]
+        [--conditions idle loaded] [--gates control base] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import multiprocessing
+import os
+import random
+import statistics
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.figures import Figures, add_json_option, finish
+from pytest_optcheck.conditions import NOTHING
+from pytest_optcheck.cost import control, sides
+from pytest_optcheck.cost.ratios import BASE_MARGIN, LIMIT_S, Inquiry
+from pytest_optcheck.cost.stopwatch import Sample, Samples, against_both, block
+from pytest_optcheck.specs import FactorySpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from multiprocessing.connection import Connection
+
+    from pytest_optcheck.cost.figures import Timing
+
+OPTIMIZERS: dict[str, Callable[[Iterable[Any]], Any]] = {
+    "SGD": partial(torch.optim.SGD, lr=0.01),
+    "Adam": partial(torch.optim.Adam, lr=0.001),
+    "Adam fused": partial(torch.optim.Adam, lr=0.001, fused=True),
+    "Adafactor": partial(torch.optim.Adafactor, lr=0.01),
+    "RMSprop": partial(torch.optim.RMSprop, lr=0.001),
+    "Rprop": partial(torch.optim.Rprop, lr=0.001),
+}
+
+PERCENTS = (0, 5, 10, 20)
+"""By which the new side's step is made longer."""
+
+PROCESSES = 8
+"""The comparisons with a control are spread over so many processes, so that none of them stands for all."""
+
+MEANS = 1.30
+LEVEL = 0.05
+"""What the common tests call slower: means that differ by 30 %; a one-sided p-value below 5 %."""
+
+RIVALS = ("±30 %", "t-test", "M-W")
+SEED = 0
+
+
+@dataclass(slots=True)
+class Tally:
+    """What came of the comparisons of one optimizer, one gate, one condition, one percentage.
+
+    Attributes:
+        answers: of the gate, how often each.
+        rivals: how often each common test said slower.
+        seconds: each comparison took.
+        middles: the ratio that each comparison found.
+    """
+
+    answers: Counter[str] = field(default_factory=Counter)
+    rivals: Counter[str] = field(default_factory=Counter)
+    seconds: list[float] = field(default_factory=list)
+    middles: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What one comparison came to; as of `Tally`."""
+
+    answer: str
+    seconds: float
+    ratio: float | None = None
+    rivals: tuple[str, ...] = ()
+
+
+def main() -> None:
+    """Compare, print row by row, sum up."""
+    options = _options()
+    tallies: dict[tuple[str, str, str, int], Tally] = {}
+    print(f"{'':8}{'':12}{'':8}{'slower':>8}{'asked':>7}{'slower':>8}{'not':>6}{'unclear':>8}", end="")
+    print("".join(f"{name:>8}" for name in RIVALS) + f"{'median s':>10}{'most s':>8}{'ratios':>18}", flush=True)
+    golden: dict[str, Timing | str] = {}
+    if "control" in options.gates:
+        golden = {name: _elsewhere(_recorded, name) for name in options.optimizers}
+    for condition in options.conditions:
+        with loaded() if condition == "loaded" else contextlib.nullcontext():
+            for name in options.optimizers:
+                for gate in options.gates:
+                    for percent in PERCENTS:
+                        count = options.detections if percent else options.comparisons
+                        tally = tallies[condition, name, gate, percent] = Tally()
+                        found = (
+                            _with_base(name, percent, count)
+                            if gate == "base"
+                            else _with_control(name, percent, count, golden[name])
+                        )
+                        for one in found:
+                            _note(tally, one)
+                        _print(condition, name, gate, percent, tally)
+    finish(_figures(tallies), options.json)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--comparisons", type=int, default=400, metavar="N", help="of equals (default: 400)")
+    parser.add_argument("--detections", type=int, default=100, metavar="N", help="of each slow-down (default: 100)")
+    parser.add_argument("--optimizers", nargs="+", choices=OPTIMIZERS, default=list(OPTIMIZERS), metavar="NAME")
+    parser.add_argument("--conditions", nargs="+", choices=("idle", "loaded"), default=["idle", "loaded"])
+    parser.add_argument("--gates", nargs="+", choices=("control", "base"), default=["control", "base"])
+    add_json_option(parser)
+    return parser.parse_args()
+
+
+def _note(tally: Tally, found: Found) -> None:
+    tally.answers[found.answer] += 1
+    tally.rivals.update(found.rivals)
+    tally.seconds.append(found.seconds)
+    if found.ratio is not None:
+        tally.middles.append(found.ratio)
+
+
+def _print(condition: str, name: str, gate: str, percent: int, tally: Tally) -> None:
+    asked = sum(tally.answers.values())
+    widths = {"slower": 8, "not slower": 6, "cannot tell": 9}
+    answers = "".join(f"{tally.answers[answer]:{width}}" for answer, width in widths.items())
+    rivals = "".join(f"{tally.rivals[rival] if gate == 'base' else '':>8}" for rival in RIVALS)
+    ratios = f"{min(tally.middles):.3f} to {max(tally.middles):.3f}" if tally.middles else ""
+    seconds = f"{statistics.median(tally.seconds):10.2f}{max(tally.seconds):8.2f}" if asked else ""
+    print(f"{condition:8}{name:12}{gate:8}{percent:6} %{asked:7}{answers}{rivals}{seconds}{ratios:>18}", flush=True)
+
+
+def _figures(tallies: dict[tuple[str, str, str, int], Tally]) -> Figures:
+    """The worst optimizer's, for the base gate; both conditions apart, the idle one in front."""
+    figures: Figures = {}
+    for gate, prefix in (("base", ""), ("control", "control_")):
+        for condition, suffix in (("idle", ""), ("loaded", "_loaded")):
+            for percent in PERCENTS:
+                found = [t for (c, _, g, p), t in tallies.items() if (c, g, p) == (condition, gate, percent)]
+                slower = [tally.answers["slower"] for tally in found]
+                if slower:
+                    name = f"detected_{percent}" if percent else "false_alarms"
+                    figures[f"{prefix}{name}{suffix}"] = min(slower) if percent else max(slower)
+    return figures
+
+
+@contextlib.contextmanager
+def loaded() -> Iterator[None]:
+    """Keep every core busy during the block, one process each, with arithmetic and with memory beyond the caches."""
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_compute, daemon=True) for _ in os.sched_getaffinity(0)]
+    for process in processes:
+        process.start()
+    time.sleep(3.0)  # they import torch first
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+
+
+def _compute() -> None:
+    torch.set_num_threads(1)
+    small, large = torch.rand(256, 256), torch.rand(4_000_000)
+    while True:
+        for _ in range(20):
+            small = (small @ small).clamp_(-1, 1)
+        large.mul_(0.999).add_(0.001)
+
+
+def spec(name: str, percent: int) -> FactorySpec:
+    """An optimizer whose step takes so much longer."""
+
+    def build(params: Iterable[Any]) -> Any:  # noqa: ANN401 - an optimizer
+        optimizer = OPTIMIZERS[name](params)
+        if percent:
+            optimizer.step = _longer(optimizer.step, percent / 100)
+        return optimizer
+
+    return FactorySpec(name, build)
+
+
+def _longer(step: Callable[[], object], share: float) -> Callable[[], None]:
+    def longer() -> None:
+        started = time.perf_counter()
+        step()
+        end = started + (time.perf_counter() - started) * (1 + share)
+        while time.perf_counter() < end:
+            pass
+
+    return longer
+
+
+def _elsewhere(work: Callable[..., Any], *arguments: object) -> Any:  # noqa: ANN401 - whatever the work returns
+    """Do the work in a process of its own, and return what it returned."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        return pool.apply(work, arguments)
+
+
+def _recorded(name: str) -> Timing | str:
+    try:
+        return control.against_control(spec(name, 0), NOTHING, "cpu")
+    except control.NoTimingError as error:
+        return str(error)
+
+
+def _with_control(name: str, percent: int, count: int, golden: Timing | str) -> Iterator[Found]:
+    """Comparisons of a step's ratio to the control with a recorded one."""
+    if isinstance(golden, str):
+        sys.exit(f"{name} cannot be timed here: {golden}")
+    for part in range(PROCESSES):
+        share = count // PROCESSES + (part < count % PROCESSES)
+        if share:
+            yield from _elsewhere(_some_with_control, name, percent, share, golden)
+
+
+def _some_with_control(name: str, percent: int, count: int, golden: Timing) -> list[Found]:
+    found = []
+    for _ in range(count):
+        started = time.perf_counter()
+        try:
+            decision = control.compare(spec(name, percent), NOTHING, "cpu", [golden]).decision
+            answer, ratio = decision.answer, decision.ratio
+        except control.NoTimingError:
+            answer, ratio = "cannot tell", None
+        found.append(Found(answer, time.perf_counter() - started, ratio))
+    return found
+
+
+class Twin:
+    """A side in a process that was forked from the same one as all others."""
+
+    def __init__(self, name: str, percent: int) -> None:
+        """Fork it."""
+        context = multiprocessing.get_context("forkserver")
+        self._channel, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, name, percent), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def fresh(self) -> float:
+        """As of `stopwatch.Side`."""
+        return float(self._ask("fresh"))
+
+    def sample(self, steps: int) -> Sample:
+        """As of `stopwatch.Side`."""
+        return Sample(*self._ask("sample", steps))
+
+    def leave(self) -> None:
+        """As of `stopwatch.Side`."""
+        self._ask("leave")
+
+    def end(self) -> None:
+        """End the process."""
+        self._channel.close()
+        self._process.join()
+
+    def _ask(self, *words: object) -> Any:  # noqa: ANN401 - what the side returns
+        self._channel.send(words)
+        return self._channel.recv()
+
+
+def _serve(channel: Connection, name: str, percent: int) -> None:
+    subject = spec(name, percent)
+    with sides.settled("cpu", NOTHING), contextlib.suppress(EOFError):
+        side = sides.side(subject, NOTHING, "cpu", sides.accepted(subject, NOTHING, "cpu"))
+        while True:
+            word, *arguments = channel.recv()
+            channel.send(getattr(side, word)(*arguments))
+
+
+@contextlib.contextmanager
+def twins(name: str, percent: int) -> Iterator[list[Twin]]:
+    """The new side, the old one, and the old one again."""
+    made = [Twin(name, share) for share in (percent, 0, 0)]
+    try:
+        yield made
+    finally:
+        for twin in made:
+            twin.end()
+
+
+def _with_base(name: str, percent: int, count: int) -> Iterator[Found]:
+    """Comparisons of a new side's step with an old one's, in other processes each time."""
+    shuffle = random.Random(SEED)  # noqa: S311 - an order of measurement
+    for _ in range(count):
+        inquiry, seconds = Inquiry(BASE_MARGIN), 0.0
+        kept: list[Samples] = []
+        for confirming in (False, True):
+            if inquiry.open and inquiry.confirming is confirming:
+                with twins(name, percent) as made:
+                    seconds += _ask(inquiry, made, shuffle, kept, LIMIT_S - seconds)
+        decision = inquiry.decision()
+        yield Found(decision.answer, seconds, decision.ratio, tuple(_rivals(kept)))
+
+
+def _ask(inquiry: Inquiry, made: Sequence[Twin], shuffle: random.Random, kept: list[Samples], limit_s: float) -> float:
+    """Add blocks to the inquiry, to its end or that of its first look; seconds that it took."""
+    made[0].fresh()  # what the processes import when they begin is no part of it
+    made[0].leave()
+    started, confirming = time.perf_counter(), inquiry.confirming
+    while inquiry.open and inquiry.confirming is confirming and time.perf_counter() - started < limit_s:
+        kept.append(block(made, shuffle, alike=True))
+        inquiry.add(against_both(*kept[-1]))
+    return time.perf_counter() - started
+
+
+def _rivals(blocks: Sequence[Samples]) -> Iterator[str]:
+    """The common tests that call the new side slower, by the samples of it and of one old side."""
+    from scipy import stats  # type: ignore[import-untyped] # at the top every process would import it
+
+    news, olds = ([sample.step_s for one in blocks for sample in one[side]] for side in (0, 1))
+    if statistics.mean(news) > MEANS * statistics.mean(olds):
+        yield RIVALS[0]
+    if stats.ttest_ind(news, olds, equal_var=False, alternative="greater").pvalue < LEVEL:
+        yield RIVALS[1]
+    # Consecutive windows: the old side's first half of the time, the new side's second half.
+    if stats.mannwhitneyu(news[len(news) // 2 :], olds[: len(olds) // 2], alternative="greater").pvalue < LEVEL:
+        yield RIVALS[2]
+
+
+if __name__ == "__main__":
+    multiprocessing.set_forkserver_preload(["pytest_optcheck.cost.control"])
+    main()

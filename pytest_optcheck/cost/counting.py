@@ -1,0 +1,212 @@
+"""The protocol of updates on which an optimizer's cost is counted: spec × needs × device -> Cost."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+from msgspec import structs
+
+from pytest_optcheck import building
+from pytest_optcheck.cost import recompiles
+from pytest_optcheck.cost.dispatched import Dispatched
+from pytest_optcheck.cost.figures import Cost, Counts, ListCost
+from pytest_optcheck.cost.lists import NAMES, Many, Ten, load
+from pytest_optcheck.cost.meters import Calls, Kernels, Unmetered
+from pytest_optcheck.cost.subject import Subject
+from pytest_optcheck.determinism import deterministic, process_group
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_optcheck.cost.lists import TensorList
+    from pytest_optcheck.curves import Needs
+    from pytest_optcheck.specs import OptimizerSpec
+
+Make = Callable[[Sequence[str]], Subject]
+"""Builds a fresh subject on some tensors of a list."""
+
+WARM = 7
+"""The update that counts as warm: past RAdam's five without a variance, and no multiple of a usual period."""
+
+WARM_MANY = 2
+"""The same on ``many``, where an update costs as much as all of them on the other lists."""
+
+GROWTH = 50
+"""Updates after the warm one in which memory may grow."""
+
+GROWTH_EVALUATED = 5
+"""The same for an optimizer that asks for a closure: it may evaluate it often, and its history grows at once."""
+
+GROWING = 2
+"""Tensors of the list that memory may grow on, a matrix and a vector: growth of one shows as well as that of all."""
+
+
+def count(
+    spec: OptimizerSpec,
+    needs: Needs,
+    device: str = "cpu",
+    *,
+    lists: Sequence[str] = NAMES,
+    compiled: bool = False,
+) -> Cost:
+    """Count what `spec` costs on each list; nothing is trained.
+
+    The protocol is the same every time, so that what a rule does every tenth update falls on the same one. On each
+    list one instance makes an update and is thrown away: what is imported or cached once in a process belongs to no
+    update. Of another one the first update is dispatched under a meter, and so is the `WARM` one; the next two give
+    its operations at every depth and its Python calls, the two after them dispatch and calls under other learning
+    rates. Then fresh objects load its state and make an update.
+
+    On ``ten`` there is besides an update with a closure that is not needed, and `GROWTH` updates of `GROWING` tensors,
+    each after the parameters were given other memory, as by moving a model. On ``many`` only the second update is
+    metered, and the calls of the third: what is done for every tensor counts there, and all the rest would cost as
+    much as both other lists. An optimizer so slow that its needs limit its updates goes without ``many`` and without
+    growth.
+
+    All figures are of the calling thread. Operations, bytes and calls are those of the host's side on any device;
+    syncs on a GPU are those that dispatch shows.
+
+    Args:
+        spec: what is counted.
+        needs: of the optimizer. Tensors of ``zoo`` that it refuses are in them; of the other lists all are tried,
+            then the matrices alone. A list that it refuses altogether is left out.
+        device: of the tensors.
+        lists: names of those to count on.
+        compiled: count recompiles as well, on ``ten``; that takes seconds.
+
+    Raises:
+        OptcheckError: the spec cannot be built at all, or there is no such list.
+    """
+    assembly = building.plain(spec)
+    found = {}
+    for name in lists:
+        tensors = load(name)
+        if needs.steps and name == Many.name:
+            continue
+        with _held_still(device, needs), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the optimizer's
+            make = partial(Subject, assembly, tensors, needs, device)
+            cost = _first_accepted(tensors, make, needs, compiled=compiled)
+        if cost is not None:
+            found[name] = cost
+    return Cost(found)
+
+
+@contextlib.contextmanager
+def _held_still(device: str, needs: Needs) -> Iterator[None]:
+    """Everything `deterministic` but for the algorithms, of which the usual ones are counted, and the collector off."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        with deterministic(device), process_group(needed=needs.process_group):
+            torch.set_deterministic_debug_mode("default")  # else every new tensor is filled; comes back with the rest
+            yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+def _first_accepted(tensors: TensorList, make: Make, needs: Needs, *, compiled: bool) -> ListCost | None:
+    """The cost on all tensors that `needs` leave, else on the matrices among them; None if those are refused too."""
+    shapes = tensors.tensor_shapes
+    names = [name for name in shapes if name not in needs.frozen]
+    for tried in (names, [name for name in names if len(shapes[name]) == building.MATRIX_DIM]):
+        if not tried:
+            continue
+        try:
+            if tensors.name == Many.name:
+                return _count_many(make(tried))
+            make(tried).update(Unmetered())
+            if tensors.name == Ten.name:
+                return _count_ten(make, tried, needs, compiled=compiled)
+            return _count(make(tried))
+        except Exception:  # noqa: BLE001, S112 - foreign code; whatever it raises, it refuses these tensors
+            continue
+    return None
+
+
+def _count_many(subject: Subject) -> ListCost:
+    while subject.updates < WARM_MANY - 1:
+        subject.update(Unmetered())
+    warm = subject.update(Dispatched()).counts()
+    state_bytes = subject.state_bytes
+    moments = {"warm": _with_calls(warm, subject.update(Calls()))}
+    return ListCost(moments, subject.parameter_bytes, state_bytes, len(subject.parameters), held=subject.take_apart())
+
+
+def _count_ten(make: Make, names: Sequence[str], needs: Needs, *, compiled: bool) -> ListCost:
+    evaluates = needs.closure or needs.evaluated
+    cost = _count(make(names), closure=not evaluates)
+    if not needs.steps:
+        grown = _grown(make(names[:GROWING]), GROWTH_EVALUATED if evaluates else GROWTH)
+        cost = structs.replace(cost, grown_bytes=grown)
+    if compiled and not (evaluates or needs.create_graph):
+        cost = structs.replace(cost, recompiles=_recompiles(make(names)))
+    return cost
+
+
+def _count(subject: Subject, *, closure: bool = False) -> ListCost:
+    moments = {"first": subject.update(Dispatched()).counts()}
+    while subject.updates < WARM - 1:
+        subject.update(Unmetered())
+    warm = subject.update(Dispatched()).counts()
+    state_bytes = subject.state_bytes
+    warm = structs.replace(warm, kernels=subject.update(Kernels()).counted)
+    moments["warm"] = _with_calls(warm, subject.update(Calls()))
+    subject.halve_rates()
+    scheduled = subject.update(Dispatched()).counts()
+    subject.halve_rates()
+    moments["scheduled"] = _with_calls(scheduled, subject.update(Calls()))
+    moments |= _resumed(subject)
+    if closure:
+        moments |= _with_closure(subject)
+    return ListCost(moments, subject.parameter_bytes, state_bytes, len(subject.parameters), held=subject.take_apart())
+
+
+def _with_calls(counts: Counts, calls: Calls) -> Counts:
+    scheduled = calls.counted - calls.first
+    return structs.replace(counts, calls=calls.first, schedule_calls=scheduled, syncs=counts.syncs + calls.syncs)
+
+
+def _resumed(subject: Subject) -> dict[str, Counts]:
+    """The load and the first update after it; nothing where there is no state dict, or it does not load."""
+    load = Dispatched()
+    try:
+        fresh = subject.resume(load)
+        return {"loading": load.counts(), "resumed": fresh.update(Dispatched()).counts()}
+    except Exception:  # noqa: BLE001 - foreign code; why it does not load is for the route that resumes
+        return {}
+
+
+def _with_closure(subject: Subject) -> dict[str, Counts]:
+    """An update with a closure; nothing where none is taken."""
+    try:
+        return {"closure": subject.update(Dispatched(), closure=True).counts()}
+    except Exception:  # noqa: BLE001 - foreign code; nothing else is asked of this subject
+        return {}
+
+
+def _recompiles(subject: Subject) -> int | None:
+    """Recompiles under changing learning rates; None where the step does not compile."""
+    try:
+        return recompiles.count(subject)
+    except Exception:  # noqa: BLE001 - foreign code; why it does not compile is for the route that does
+        return None
+
+
+def _grown(subject: Subject, updates: int) -> int:
+    """Memory that so many updates after the warm one add to what is kept."""
+    meter = Dispatched()
+    while subject.updates < WARM:
+        subject.update(meter)
+    before = meter.alive_bytes
+    for _ in range(updates):
+        subject.move()
+        subject.update(meter)
+    return meter.alive_bytes - before

@@ -1,0 +1,182 @@
+"""What blocks of log ratios say: slower, not slower, or cannot tell. Pure arithmetic; imports neither torch nor pytest.
+
+A block is a median over rounds and robust already. Between blocks only the number beyond the margin decides, which
+no distribution of block values, however heavy its tails, can mislead.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Answer = Literal["slower", "not slower", "cannot tell"]
+
+BASE_MARGIN = math.log(1.02)
+"""Against other code in the same minute: less than 2 % is nobody's regression, and twice what processes of the same
+code were seen to differ by."""
+
+LIMIT_S = 2.0
+"""Seconds after which no further block of an inquiry is begun."""
+
+LEAD = 6
+"""Screening ends when so many more blocks lie on one side of the margin than on the other.
+
+A block that lies on its true side in 9 of 10 cases is then misread in (1/9)^6 = 2e-6 of them.
+"""
+
+CONFIRM = (16, 32, 48)
+"""Fresh blocks after which a suspicion may be confirmed."""
+
+CHANCE = 3e-4
+"""At each of these, the chance of so many blocks beyond the margin were every second one below: 15 of 16, 26 of 32."""
+
+MOST = 64
+"""Screening goes on for so many blocks at most."""
+
+
+class Block(NamedTuple):
+    """What one block of fresh instances said; natural logarithms.
+
+    Attributes:
+        ratio: of the step time under judgement to that of what it is compared with.
+        noise: of two sides that run the same code.
+    """
+
+    ratio: float
+    noise: float
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The answer, and what it rests on.
+
+    Attributes:
+        answer: whether the ratio is above its margin.
+        reason: why that cannot be told; empty where it can.
+        ratio: step time ÷ that of what it is compared with, the median over blocks.
+        low: lower end of the interval for that median.
+        high: its upper end.
+        spread: of the blocks' log ratios, see `spread`.
+        noise_spread: of those of identical code in the same blocks.
+        blocks: how many these figures are from.
+    """
+
+    answer: Answer
+    reason: str
+    ratio: float
+    low: float
+    high: float
+    spread: float
+    noise_spread: float
+    blocks: int
+
+
+@dataclass(slots=True)
+class Inquiry:
+    """One question, block by block: is the log ratio above `margin`?
+
+    Blocks are added for as long as `open` and the time last; the decision may be asked for at any time.
+
+    Attributes:
+        margin: the log ratio that still counts as not slower.
+        screened: the blocks of the first look.
+        confirming: whether the first look ended in a suspicion.
+        confirmed: the blocks after that; only they can call anything slower.
+        lost: blocks that said nothing.
+    """
+
+    margin: float
+    screened: list[Block] = field(default_factory=list)
+    confirming: bool = False
+    confirmed: list[Block] = field(default_factory=list)
+    lost: int = 0
+
+    def add(self, block: Block | None) -> None:
+        """Take note of a block; None for one that was lost to disturbances."""
+        if block is None:
+            self.lost += 1
+        elif self.confirming:
+            self.confirmed.append(block)
+        else:
+            self.screened.append(block)
+            self.confirming = self._lead() >= LEAD
+
+    @property
+    def open(self) -> bool:
+        """Whether more blocks could change the answer."""
+        if self.lost >= MOST:
+            return False
+        if self.confirming:
+            return len(self.confirmed) < CONFIRM[-1] and not self._proven()
+        return self._lead() > -LEAD and len(self.screened) < MOST
+
+    def decision(self) -> Decision:
+        """The answer so far."""
+        blocks = self.confirmed if self.confirming else self.screened
+        if not blocks:
+            return Decision("cannot tell", "every block was disturbed", 1.0, 0.0, math.inf, 0.0, 0.0, 0)
+        ratios, noises = [block.ratio for block in blocks], [block.noise for block in blocks]
+        low, high = interval(ratios)
+        answer, reason = self._answer(blocks)
+        return Decision(
+            answer,
+            reason,
+            ratio=math.exp(statistics.median(ratios)),
+            low=math.exp(low),
+            high=math.exp(high),
+            spread=spread(ratios),
+            noise_spread=spread(noises),
+            blocks=len(blocks),
+        )
+
+    def _answer(self, blocks: Sequence[Block]) -> tuple[Answer, str]:
+        """An answer stands only if it would stand with all blocks moved by what identical code differed by."""
+        moved = abs(statistics.median(block.noise for block in blocks))
+        if self._proven():
+            return "slower", ""
+        cleared = self._lead() <= -LEAD or (self.confirming and not self.open)
+        if cleared and 2 * self._above(blocks, -moved) <= len(blocks):
+            return "not slower", ""
+        above = f"{self._above(blocks)} of {len(blocks)} blocks lie above {math.expm1(self.margin):.0%}"
+        return "cannot tell", f"{above}, and identical code differs by {math.expm1(moved):.1%}"
+
+    def _proven(self) -> bool:
+        blocks = self.confirmed
+        if len(blocks) not in CONFIRM:
+            return False
+        moved = abs(statistics.median(block.noise for block in blocks))
+        return chance(len(blocks), self._above(blocks, moved)) <= CHANCE
+
+    def _lead(self) -> int:
+        return 2 * self._above(self.screened) - len(self.screened)
+
+    def _above(self, blocks: Sequence[Block], moved: float = 0.0) -> int:
+        """How many lie above the margin, once it is moved."""
+        return sum(block.ratio > self.margin + moved for block in blocks)
+
+
+def chance(blocks: int, above: int) -> float:
+    """How likely so many blocks, or more, lie above a margin that half of all blocks lie above."""
+    return sum(math.comb(blocks, count) for count in range(above, blocks + 1)) / 2.0**blocks
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Where the median of the distribution lies, by counting alone: each end is missed with `CHANCE` at most.
+
+    Of fewer than 12 values it is the whole range, and says less.
+    """
+    ordered, beyond = sorted(values), 0
+    while chance(len(ordered), len(ordered) - beyond - 1) <= CHANCE:
+        beyond += 1
+    return ordered[beyond], ordered[-1 - beyond]
+
+
+def spread(values: Sequence[float]) -> float:
+    """The standard deviation as the median of the absolute deviations tells it, were the values normal."""
+    middle = statistics.median(values)
+    return 1.4826 * statistics.median([abs(value - middle) for value in values])

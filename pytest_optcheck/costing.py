@@ -1,0 +1,170 @@
+"""What a step costs, against the golden: its operations counted, its time taken.
+
+Knows neither pytest nor the terminal; imports torch when the first case runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from pytest_optcheck import judge, workloads
+from pytest_optcheck.cases import COUNTS, TIMING, Result
+from pytest_optcheck.cost import gate
+from pytest_optcheck.cost.figures import Cost, Timing, version_key
+from pytest_optcheck.curves import DTYPES
+from pytest_optcheck.goldens import Goldens
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_optcheck.cases import Case
+    from pytest_optcheck.cost.control import Comparison
+    from pytest_optcheck.format import Golden
+    from pytest_optcheck.settings import Settings
+
+
+RECORDED = "recorded"
+"""Key of a result's figures under which a time is sent to be recorded."""
+
+
+@contextlib.contextmanager
+def sharing(device: str) -> Iterator[None]:
+    """Hold off the timing of steps on `device` during the block, in all processes of this machine."""
+    from pytest_optcheck.cost.clock import clock
+    from pytest_optcheck.cost.locks import DeviceLock
+
+    with DeviceLock(clock(device).name).shared():
+        yield
+
+
+def check(case: Case, settings: Settings) -> list[Result]:
+    """The counts of `case` against its golden; nothing where there is none, or nothing is to be counted.
+
+    Raises:
+        OptcheckError: spec or golden cannot be used.
+    """
+    golden = Goldens(settings.curves).load(case.spec.text, case.workload) if case.scope.counted else None
+    return [counted(case, settings, golden)] if golden is not None else []
+
+
+def counted(case: Case, settings: Settings, golden: Golden) -> Result:
+    """Count the operations of a step; more than `golden` says is ``heavier``, fewer is told and passes.
+
+    Raises:
+        OptcheckError: the spec cannot be built.
+    """
+    from pytest_optcheck.cost.counting import count
+
+    new = count(case.spec, golden.needs, settings.device, lists=case.scope.counted)
+    result = answer(case, settings, COUNTS, judge.Verdict("match"), cost=msgspec.to_builtins(new))
+    key = version_key()
+    old = golden.costs.get(key)
+    if old is None:
+        return replace(result, verdict=judge.Verdict("incomparable", _uncounted(golden, key)))
+    found = gate.compare(new, Cost({name: cost for name, cost in old.lists.items() if name in case.scope.counted}))
+    kind: judge.Kind = "heavier" if found.heavier else "match"
+    return replace(result, verdict=judge.Verdict(kind, details=found.heavier or found.lighter))
+
+
+def renewed(golden: Golden, result: Result, settings: Settings) -> dict[str, Cost]:
+    """The counts of `golden` with those of `result` where they are to be recorded.
+
+    Those of other versions stay beside new ones as long as nothing changed; then they no longer apply.
+    """
+    new = msgspec.convert(result.cost, Cost)
+    if result.verdict.kind == "incomparable":
+        return {**golden.costs, version_key(): new} if "missing" in settings.update else golden.costs
+    if result.verdict.details and "heavier" in settings.update:
+        return {version_key(): new}
+    return golden.costs
+
+
+def timed(case: Case, settings: Settings) -> Result:
+    """Time a step against the control's, and that ratio against the golden's of this machine.
+
+    Where goldens are updated the result brings a time to record.
+
+    Raises:
+        OptcheckError: spec or golden cannot be used.
+    """
+    from pytest_optcheck import needs
+    from pytest_optcheck.cost.control import NoTimingError, against_control, compare
+
+    golden = Goldens(settings.curves).load(case.spec.text, case.workload)
+    if golden is not None:
+        needed = golden.needs
+    else:
+        needed, _ = needs.discover(case.spec, workloads.load(settings.known[case.workload]), settings.device)
+    figures: dict[str, Any] = {}
+    try:
+        if settings.update:
+            new = against_control(case.spec, needed, settings.device)
+            figures = {"ratio": new.ratio, RECORDED: msgspec.to_builtins(new)}
+        if golden is None or (settings.update and not _known(golden, new.fingerprint)):
+            verdict = judge.Verdict("match")
+        else:
+            found = compare(case.spec, needed, settings.device, golden.timings)
+            decision = asdict(found.decision)
+            figures |= {**decision, "to_golden": decision["ratio"], "ratio": found.ratio, "margin": found.margin}
+            verdict = _timing_verdict(found)
+    except NoTimingError as error:
+        verdict = judge.Verdict("incomparable", f"step times: {error}")
+    return answer(case, settings, TIMING, verdict, timing=figures)
+
+
+def _known(golden: Golden, fingerprint: dict[str, str]) -> bool:
+    return any(timing.fingerprint == fingerprint for timing in golden.timings)
+
+
+def _timing_verdict(found: Comparison) -> judge.Verdict:
+    decision = found.decision
+    if decision.answer == "cannot tell":
+        return judge.Verdict("incomparable", f"step times: cannot tell, {decision.reason}")
+    if decision.answer == "not slower":
+        return judge.Verdict("match")
+    interval = f"{decision.low:.2f} to {decision.high:.2f}, {decision.blocks} blocks"
+    now = f"{decision.ratio:.2f} × its golden's time ({interval})"
+    allowed = f"{1 + found.margin:.2f} × is allowed"
+    return judge.Verdict("slower", f"a step takes {now}; {allowed}; {found.ratio:.2f} × the control's")
+
+
+def with_time(golden: Golden, result: Result, settings: Settings, *, anew: bool) -> Golden:
+    """`golden` with the time that `result` brings, where it is to be recorded.
+
+    Args:
+        golden: as it is stored.
+        result: of timing its step.
+        settings: what is to be recorded.
+        anew: the golden was recorded in this session, so that it holds no time yet.
+    """
+    new = msgspec.convert(result.timing[RECORDED], Timing)
+    others = tuple(timing for timing in golden.timings if timing.fingerprint != new.fingerprint)
+    absent = len(others) == len(golden.timings) and (anew or "missing" in settings.update)
+    if absent or result.verdict.kind in settings.update:
+        return msgspec.structs.replace(golden, timings=(*others, new))
+    return golden
+
+
+def answer(case: Case, settings: Settings, aspect: str, verdict: judge.Verdict, **figures: Any) -> Result:  # noqa: ANN401 - fields of a result
+    """A result of `case` on one aspect of what a step costs."""
+    return Result(
+        case.spec.text,
+        case.workload,
+        DTYPES[0],
+        settings.device,
+        case.select,
+        verdict,
+        aspect,
+        discovered=case.discovered,
+        **figures,
+    )
+
+
+def _uncounted(golden: Golden, key: str) -> str:
+    others = " and ".join(golden.costs)
+    known = f"steps were counted with {others}" if others else "no steps were counted yet"
+    return f"{known}, this is {key}; pytest --optcheck-update=missing adds what is missing"

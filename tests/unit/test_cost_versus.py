@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import contextlib
+import math
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_optcheck.cost import versus
+from pytest_optcheck.cost.control import NoTimingError
+from pytest_optcheck.cost.locks import NoLockError
+from pytest_optcheck.cost.stopwatch import Sample
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pytest_optcheck.cost.stopwatch import Side
+
+
+class Steady:
+    """A side whose steps take exactly so long."""
+
+    def __init__(self, step_s: float) -> None:
+        self.step_s = step_s
+        self.left = 0
+
+    def fresh(self) -> float:
+        return self.step_s
+
+    def sample(self, steps: int) -> Sample:
+        assert steps
+        return Sample(self.step_s)
+
+    def leave(self) -> None:
+        self.left += 1
+
+
+class Company:
+    """Gives sides, and counts how often it was asked."""
+
+    def __init__(self, *step_s: float) -> None:
+        self.sides = [Steady(seconds) for seconds in step_s]
+        self.entered = 0
+
+    @contextlib.contextmanager
+    def __call__(self) -> Iterator[Sequence[Side]]:
+        self.entered += 1
+        yield self.sides
+
+
+class Watch:
+    """Of a machine left alone, unless it says why not."""
+
+    name = "cpu"
+
+    def __init__(self, why: str = "") -> None:
+        self.why = why
+
+    def trouble(self) -> str:
+        return self.why
+
+
+def test_the_same_speed_is_not_slower_after_one_look() -> None:
+    first, second = Company(1e-4, 1e-4, 1e-4), Company(1e-4, 1e-4, 1e-4)
+    assert versus.compare(first, second, Watch()).answer == "not slower"
+    assert (first.entered, second.entered) == (1, 0)
+    assert all(side.left for side in first.sides)
+
+
+def test_a_suspicion_is_confirmed_in_other_processes() -> None:
+    first, second = Company(1.1e-4, 1e-4, 1e-4), Company(1.1e-4, 1e-4, 1e-4)
+    found = versus.compare(first, second, Watch())
+    assert found.answer == "slower"
+    assert math.isclose(found.ratio, 1.1)
+    assert (first.entered, second.entered) == (1, 1)
+
+
+def test_a_suspicion_that_other_processes_do_not_share_is_no_slowdown() -> None:
+    found = versus.compare(Company(1.1e-4, 1e-4, 1e-4), Company(1e-4, 1e-4, 1e-4), Watch())
+    assert found.answer == "not slower"
+
+
+def test_two_per_cent_is_within_the_margin() -> None:
+    assert versus.compare(Company(1.019e-4, 1e-4, 1e-4), Company(), Watch()).answer == "not slower"
+
+
+def test_processes_of_the_old_code_that_differ_as_much_say_nothing() -> None:
+    company = Company(1.05e-4, 1e-4, 1.06e-4)
+    assert versus.compare(company, company, Watch()).answer == "cannot tell"
+
+
+def test_a_busy_machine_is_not_asked() -> None:
+    with pytest.raises(NoTimingError, match="3 other programs"):
+        versus.compare(Company(1e-4, 1e-4, 1e-4), Company(), Watch("3 other programs compute on 2 cores"))
+
+
+def test_a_lock_that_is_not_to_be_had_means_no_timing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Taken:
+        def __init__(self, device: str) -> None:
+            assert device == "cpu"
+
+        def exclusive(self) -> contextlib.AbstractContextManager[None]:
+            raise NoLockError("held by another process")
+
+    monkeypatch.setattr(versus, "DeviceLock", Taken)
+    with pytest.raises(NoTimingError, match="held by another process"):
+        versus.compare(Company(1e-4, 1e-4, 1e-4), Company(), Watch())
+
+
+def test_time_runs_out_without_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(versus, "LIMIT_S", 0.0)
+    found = versus.compare(Company(1e-4, 1e-4, 1e-4), Company(), Watch())
+    assert (found.answer, found.blocks) == ("cannot tell", 0)
