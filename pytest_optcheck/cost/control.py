@@ -29,8 +29,15 @@ if TYPE_CHECKING:
 
     Draw = Callable[[], Block | None]
 
-MARGIN = math.log(1.10)
-"""The least that a step must be slower than its golden says."""
+MARGIN = math.log(1.25)
+"""The least that a step must be slower than its golden says.
+
+Two processes of the same code differ lastingly: over 40 checks of torch's optimizers by 3.8 % (standard deviation),
+once by 12 %, which 10 % would have called slower. A smaller slow-down is what ``--optcheck-base`` finds.
+"""
+
+NOISE = math.log(1.05)
+"""Where the control differs from itself by more, nothing is recorded."""
 
 FACTOR = 5.0
 """Where blocks scatter more, the margin is so many times their spread."""
@@ -76,7 +83,7 @@ def against_control(spec: OptimizerSpec, needs: Needs, device: str) -> Timing:
         raise NoTimingError(f"only {len(blocks)} blocks were undisturbed")
     values, noises = zip(*blocks, strict=True)
     noise = abs(statistics.median(noises))
-    if noise > MARGIN / 2:
+    if noise > NOISE:
         raise NoTimingError(f"identical code differs by {math.expm1(noise):.1%} here")
     spread = ratios.spread(values)
     return Timing(fingerprint, math.exp(statistics.median(values)), spread, len(blocks), ratios.spread(noises))

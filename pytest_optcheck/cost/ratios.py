@@ -24,16 +24,16 @@ LIMIT_S = 2.0
 """Seconds after which no further block of an inquiry is begun."""
 
 LEAD = 6
-"""Screening ends when so many more blocks lie on one side of the margin than on the other.
+"""Screening may end when so many more blocks lie on one side of the margin than on the other.
 
 A block that lies on its true side in 9 of 10 cases is then misread in (1/9)^6 = 2e-6 of them.
 """
 
-CONFIRM = (16, 32, 48)
-"""Fresh blocks after which a suspicion may be confirmed."""
+CONFIRM = (12, 16, 24, 32, 48)
+"""Fresh blocks after which a suspicion may be confirmed, and after the last of which it is dropped."""
 
 CHANCE = 3e-4
-"""At each of these, the chance of so many blocks beyond the margin were every second one below: 15 of 16, 26 of 32."""
+"""At each of these, the chance of so many blocks above the margin were every second one below: all of 12, 15 of 16."""
 
 MOST = 64
 """Screening goes on for so many blocks at most."""
@@ -53,7 +53,7 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The answer, and what it rests on.
+    """The answer, and what it rests on; ratios are 1 where it rests on nothing.
 
     Attributes:
         answer: whether the ratio is above its margin.
@@ -113,16 +113,16 @@ class Inquiry:
             return False
         if self.confirming:
             return len(self.confirmed) < CONFIRM[-1] and not self._proven()
-        return self._lead() > -LEAD and len(self.screened) < MOST
+        return len(self.screened) < MOST and not self._cleared()
 
     def decision(self) -> Decision:
         """The answer so far."""
         blocks = self.confirmed if self.confirming else self.screened
         if not blocks:
-            return Decision("cannot tell", "every block was disturbed", 1.0, 0.0, math.inf, 0.0, 0.0, 0)
+            return Decision("cannot tell", "every block was disturbed", 1.0, 1.0, 1.0, 0.0, 0.0, 0)
         ratios, noises = [block.ratio for block in blocks], [block.noise for block in blocks]
         low, high = interval(ratios)
-        answer, reason = self._answer(blocks)
+        answer, reason = self._answer()
         return Decision(
             answer,
             reason,
@@ -134,23 +134,30 @@ class Inquiry:
             blocks=len(blocks),
         )
 
-    def _answer(self, blocks: Sequence[Block]) -> tuple[Answer, str]:
-        """An answer stands only if it would stand with all blocks moved by what identical code differed by."""
-        moved = abs(statistics.median(block.noise for block in blocks))
+    def _answer(self) -> tuple[Answer, str]:
         if self._proven():
             return "slower", ""
-        cleared = self._lead() <= -LEAD or (self.confirming and not self.open)
-        if cleared and 2 * self._above(blocks, -moved) <= len(blocks):
+        if self._cleared():
             return "not slower", ""
+        blocks = self.confirmed or self.screened
         above = f"{self._above(blocks)} of {len(blocks)} blocks lie above {math.expm1(self.margin):.0%}"
-        return "cannot tell", f"{above}, and identical code differs by {math.expm1(moved):.1%}"
+        return "cannot tell", f"{above}, and identical code differs by {math.expm1(_noise(blocks)):.1%}"
 
     def _proven(self) -> bool:
+        """Whether it is slower, even if all of what identical code differed by was in its disfavour."""
         blocks = self.confirmed
-        if len(blocks) not in CONFIRM:
+        return len(blocks) in CONFIRM and chance(len(blocks), self._above(blocks, _noise(blocks))) <= CHANCE
+
+    def _cleared(self) -> bool:
+        """Whether it is not slower, even if all of what identical code differed by was in its favour."""
+        blocks = self.screened
+        if self.confirming:
+            blocks = self.confirmed
+            if len(blocks) < CONFIRM[-1]:
+                return False
+        elif self._lead() > -LEAD:
             return False
-        moved = abs(statistics.median(block.noise for block in blocks))
-        return chance(len(blocks), self._above(blocks, moved)) <= CHANCE
+        return 2 * self._above(blocks, -_noise(blocks)) <= len(blocks)
 
     def _lead(self) -> int:
         return 2 * self._above(self.screened) - len(self.screened)
@@ -158,6 +165,10 @@ class Inquiry:
     def _above(self, blocks: Sequence[Block], moved: float = 0.0) -> int:
         """How many lie above the margin, once it is moved."""
         return sum(block.ratio > self.margin + moved for block in blocks)
+
+
+def _noise(blocks: Sequence[Block]) -> float:
+    return abs(statistics.median(block.noise for block in blocks))
 
 
 def chance(blocks: int, above: int) -> float:

@@ -71,7 +71,7 @@ def test_a_recording_keeps_ratio_spreads_and_machine(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    ("slowdown", "answer"), [(1.0, "not slower"), (0.5, "not slower"), (1.08, "not slower"), (1.13, "slower")]
+    ("slowdown", "answer"), [(1.0, "not slower"), (0.5, "not slower"), (1.2, "not slower"), (1.3, "slower")]
 )
 def test_a_step_is_compared_with_its_golden_s_ratio(bench: Bench, slowdown: float, answer: str) -> None:
     golden = against_control(SPEC, NOTHING, "cpu")
@@ -80,15 +80,15 @@ def test_a_step_is_compared_with_its_golden_s_ratio(bench: Bench, slowdown: floa
     assert found.decision.answer == answer
     assert found.decision.ratio == pytest.approx(slowdown)
     assert found.ratio == pytest.approx(3.0 * slowdown)
-    assert found.margin == pytest.approx(0.10)
+    assert found.margin == pytest.approx(0.25)
 
 
 def test_a_golden_whose_blocks_scattered_bears_more(bench: Bench) -> None:
-    golden = msgspec.structs.replace(against_control(SPEC, NOTHING, "cpu"), spread=0.04)
-    bench.ratio *= 1.15
+    golden = msgspec.structs.replace(against_control(SPEC, NOTHING, "cpu"), spread=0.08)
+    bench.ratio *= 1.4
     found = compare(SPEC, NOTHING, "cpu", [golden])
     assert found.decision.answer == "not slower"
-    assert found.margin == pytest.approx(math.expm1(control.FACTOR * 0.04))
+    assert found.margin == pytest.approx(math.expm1(control.FACTOR * 0.08))
 
 
 def test_the_golden_of_this_machine_is_found_among_others(bench: Bench) -> None:
