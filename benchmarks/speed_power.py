@@ -16,7 +16,6 @@ import argparse
 import contextlib
 import multiprocessing
 import os
-import random
 import statistics
 import sys
 import time
@@ -32,9 +31,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.figures import Figures, add_json_option, finish
 from pytest_optcheck.conditions import NOTHING
-from pytest_optcheck.cost import control, sides
-from pytest_optcheck.cost.ratios import BASE_MARGIN, LIMIT_S, Inquiry
-from pytest_optcheck.cost.stopwatch import Sample, Samples, against_both, block
+from pytest_optcheck.cost import control, sides, versus
+from pytest_optcheck.cost.clock import clock
+from pytest_optcheck.cost.stopwatch import Sample
 from pytest_optcheck.specs import FactorySpec
 
 if TYPE_CHECKING:
@@ -63,7 +62,6 @@ LEVEL = 0.05
 """What the common tests call slower: means that differ by 30 %; a one-sided p-value below 5 %."""
 
 RIVALS = ("±30 %", "t-test", "M-W")
-SEED = 0
 
 
 @dataclass(slots=True)
@@ -228,7 +226,9 @@ def _recorded(name: str) -> Timing | str:
 def _with_control(name: str, percent: int, count: int, golden: Timing | str) -> Iterator[Found]:
     """Comparisons of a step's ratio to the control with a recorded one."""
     if isinstance(golden, str):
-        sys.exit(f"{name} cannot be timed here: {golden}")
+        print(f"{name} could not be recorded: {golden}")
+        yield from [Found("cannot tell", 0.0)] * count
+        return
     for part in range(PROCESSES):
         share = count // PROCESSES + (part < count % PROCESSES)
         if share:
@@ -249,11 +249,16 @@ def _some_with_control(name: str, percent: int, count: int, golden: Timing) -> l
 
 
 class Twin:
-    """A side in a process that was forked from the same one as all others."""
+    """A side in a process that was forked from the same one as all others.
+
+    Attributes:
+        samples: all that it was asked for.
+    """
 
     def __init__(self, name: str, percent: int) -> None:
         """Fork it."""
         context = multiprocessing.get_context("forkserver")
+        self.samples: list[Sample] = []
         self._channel, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, name, percent), daemon=True)
         self._process.start()
@@ -265,7 +270,8 @@ class Twin:
 
     def sample(self, steps: int) -> Sample:
         """As of `stopwatch.Side`."""
-        return Sample(*self._ask("sample", steps))
+        self.samples.append(Sample(*self._ask("sample", steps)))
+        return self.samples[-1]
 
     def leave(self) -> None:
         """As of `stopwatch.Side`."""
@@ -290,47 +296,60 @@ def _serve(channel: Connection, name: str, percent: int) -> None:
             channel.send(getattr(side, word)(*arguments))
 
 
-@contextlib.contextmanager
-def twins(name: str, percent: int) -> Iterator[list[Twin]]:
-    """The new side, the old one, and the old one again."""
-    made = [Twin(name, share) for share in (percent, 0, 0)]
-    try:
-        yield made
-    finally:
-        for twin in made:
-            twin.end()
+@dataclass(slots=True)
+class Meeting:
+    """The twins of one comparison.
+
+    Attributes:
+        name: of the optimizer.
+        percent: by which the new side's step is longer.
+        twins: all that took part: the new side, the old, the old again; and once more where a second look was taken.
+        seconds: that blocks were timed for.
+    """
+
+    name: str
+    percent: int
+    twins: list[Twin] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @contextlib.contextmanager
+    def company(self) -> Iterator[Sequence[Twin]]:
+        """Three more twins."""
+        made = [Twin(self.name, percent) for percent in (self.percent, 0, 0)]
+        self.twins += made
+        for twin in made:  # what a process imports when it begins is no part of the comparison
+            twin.fresh()
+            twin.leave()
+        started = time.perf_counter()
+        try:
+            yield made
+        finally:
+            self.seconds += time.perf_counter() - started
+            for twin in made:
+                twin.end()
+
+    def step_s(self, position: int) -> list[float]:
+        """All samples of a side, in the order of time."""
+        return [sample.step_s for twin in self.twins[position::3] for sample in twin.samples]
 
 
 def _with_base(name: str, percent: int, count: int) -> Iterator[Found]:
     """Comparisons of a new side's step with an old one's, in other processes each time."""
-    shuffle = random.Random(SEED)  # noqa: S311 - an order of measurement
     for _ in range(count):
-        inquiry, seconds = Inquiry(BASE_MARGIN), 0.0
-        kept: list[Samples] = []
-        for confirming in (False, True):
-            if inquiry.open and inquiry.confirming is confirming:
-                with twins(name, percent) as made:
-                    seconds += _ask(inquiry, made, shuffle, kept, LIMIT_S - seconds)
-        decision = inquiry.decision()
-        yield Found(decision.answer, seconds, decision.ratio, tuple(_rivals(kept)))
+        meeting = Meeting(name, percent)
+        try:
+            decision = versus.compare(meeting.company, meeting.company, clock("cpu"))
+        except control.NoTimingError:
+            yield Found("cannot tell", meeting.seconds)
+        else:
+            rivals = tuple(_rivals(meeting.step_s(0), meeting.step_s(1)))
+            yield Found(decision.answer, meeting.seconds, decision.ratio, rivals)
 
 
-def _ask(inquiry: Inquiry, made: Sequence[Twin], shuffle: random.Random, kept: list[Samples], limit_s: float) -> float:
-    """Add blocks to the inquiry, to its end or that of its first look; seconds that it took."""
-    made[0].fresh()  # what the processes import when they begin is no part of it
-    made[0].leave()
-    started, confirming = time.perf_counter(), inquiry.confirming
-    while inquiry.open and inquiry.confirming is confirming and time.perf_counter() - started < limit_s:
-        kept.append(block(made, shuffle, alike=True))
-        inquiry.add(against_both(*kept[-1]))
-    return time.perf_counter() - started
-
-
-def _rivals(blocks: Sequence[Samples]) -> Iterator[str]:
+def _rivals(news: Sequence[float], olds: Sequence[float]) -> Iterator[str]:
     """The common tests that call the new side slower, by the samples of it and of one old side."""
     from scipy import stats  # type: ignore[import-untyped] # at the top every process would import it
 
-    news, olds = ([sample.step_s for one in blocks for sample in one[side]] for side in (0, 1))
     if statistics.mean(news) > MEANS * statistics.mean(olds):
         yield RIVALS[0]
     if stats.ttest_ind(news, olds, equal_var=False, alternative="greater").pvalue < LEVEL:
@@ -341,5 +360,5 @@ def _rivals(blocks: Sequence[Samples]) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    multiprocessing.set_forkserver_preload(["pytest_optcheck.cost.control"])
+    multiprocessing.set_forkserver_preload(["pytest_optcheck.cost.versus"])
     main()

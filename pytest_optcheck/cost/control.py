@@ -9,7 +9,7 @@ import contextlib
 import math
 import statistics
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -110,6 +110,9 @@ def compare(spec: OptimizerSpec, needs: Needs, device: str, timings: Sequence[Ti
             drawn = draw()
             inquiry.add(None if drawn is None else Block(drawn.ratio - math.log(known.ratio), drawn.noise))
     decision = inquiry.decision()
+    if decision.answer == "slower" and math.log(decision.ratio) <= FACTOR * decision.spread:
+        reason = f"blocks scatter by {decision.spread:.1%} here, where those of the golden did by {known.spread:.1%}"
+        decision = replace(decision, answer="cannot tell", reason=reason)
     return Comparison(decision, decision.ratio * known.ratio, math.expm1(margin))
 
 

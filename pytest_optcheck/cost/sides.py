@@ -29,7 +29,11 @@ if TYPE_CHECKING:
     Step = Callable[[], object]
 
 LIST = "ten"
-"""The tensors that steps are timed on."""
+"""The tensors that steps are timed on.
+
+Those of ``zoo`` take twice as long to say the same: measured with six optimizers, spread² × seconds of a block is equal
+on both. And more optimizers refuse some of them.
+"""
 
 CONTROL = "torch.optim:SGD(foreach=False, lr=0.001, momentum=0.9)"
 """The step that all others are measured by: a plain rule with a state, tensor by tensor."""

@@ -91,6 +91,18 @@ def test_a_golden_whose_blocks_scattered_bears_more(bench: Bench) -> None:
     assert found.margin == pytest.approx(math.expm1(control.FACTOR * 0.08))
 
 
+def test_blocks_that_scatter_more_than_the_golden_s_did_call_nothing_slower(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    golden = against_control(SPEC, NOTHING, "cpu")
+    bench.ratio, bench.scatter = bench.ratio * 1.6, 0.15
+    found = compare(SPEC, NOTHING, "cpu", [golden])
+    assert found.decision.answer == "cannot tell"
+    assert found.decision.reason.endswith("here, where those of the golden did by 0.0%")
+    monkeypatch.setattr(control, "FACTOR", 1.0)
+    assert compare(SPEC, NOTHING, "cpu", [golden]).decision.answer == "slower"
+
+
 def test_the_golden_of_this_machine_is_found_among_others(bench: Bench) -> None:
     golden = against_control(SPEC, NOTHING, "cpu")
     other = msgspec.structs.replace(golden, fingerprint={"cpu": "another"}, ratio=1.0)
