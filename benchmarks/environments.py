@@ -1,7 +1,7 @@
 """Are the stored goldens green on other machines? Checks them under other instruction sets, threads and torches.
 
 Each environment is a set of variables under which ``pytest --optcheck`` runs on the goldens of this repository.
-The code under test is the same everywhere, so everything that has a golden and is no match is a false alarm.
+The code under test is the same everywhere, so everything that has a golden and does not pass is a false alarm.
 
 This file is also a small pytest plugin (``-p benchmarks.environments``), loaded by the runs it starts: it notes
 the share of the tolerance that a case used, and which torch and instruction set answered.
@@ -29,6 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.figures import add_json_option, finish  # noqa: E402 - found by the path above
+from pytest_optcheck.judge import PASSING  # noqa: E402 - ditto
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -109,8 +110,8 @@ class Check:
 
     @property
     def false_alarms(self) -> list[Answer]:
-        """What a golden was there for and is not a match."""
-        return [answer for answer in self.judged if answer.verdict != "match"]
+        """What a golden was there for and does not pass."""
+        return [answer for answer in self.judged if answer.verdict not in PASSING]
 
     @property
     def tightest(self) -> Answer | None:
