@@ -6,20 +6,57 @@ Plain values that travel between processes; imports neither torch nor pytest.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_optcheck import judge
 from pytest_optcheck.curves import DTYPES, PLAIN
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pytest_optcheck.curves import Dtype
     from pytest_optcheck.settings import Settings
     from pytest_optcheck.specs import OptimizerSpec
 
 
-COUNTS, TIMING, BASE = ASPECTS = ("counts", "timing", "base")
-"""What else is asked of an optimizer beside its curves: the operations of a step, its time, and both of them and the
-curve against the code of another revision."""
+COUNTS, TIMING, BASE, SELFTEST = ASPECTS = ("counts", "timing", "base", "selftest")
+"""What else is asked of an optimizer beside its curves: the operations of a step, its time, both of them and the curve
+against the code of another revision, and whether all of them notice it when it is broken."""
+
+UNTOUCHED, LR, TENSOR, STATE, SYNC, WAIT = ("untouched", "lr", "tensor", "state", "sync", "wait")
+
+BREAKS: Mapping[str, str] = {
+    UNTOUCHED: "untouched",
+    LR: "lr × 1.001",
+    TENSOR: "tensor skipped",
+    STATE: "state lost",
+    SYNC: "a sync more",
+    WAIT: "20 % slower",
+}
+"""What the self-test does to an optimizer, in the order of its table: name -> in words."""
+
+Outcome = Literal["green", "red", "caught", "missed", "let pass", "nothing", "cannot tell", "unasked"]
+"""What became of it, see `Planted`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planted:
+    """What the self-test did to an optimizer, and what became of it.
+
+    Attributes:
+        name: one of `BREAKS`.
+        how: what was done, in words.
+        outcome: of the untouched copy ``green``, or ``red`` where it does not match. Of the others ``caught`` where
+            the verdict fails a test and ``missed`` where it passes one; ``let pass`` where it would fail one if
+            nothing had been allowed; ``nothing`` where there is nothing to break, ``cannot tell`` where this machine
+            or golden cannot, ``unasked`` where the configuration does not ask.
+        why: for all that is neither green nor caught, in a few words.
+    """
+
+    name: str
+    how: str
+    outcome: Outcome
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +73,7 @@ class Scope:
         counted: the lists of tensors on which the operations of a step are counted, see `cost.lists`.
         timed: whether its step is timed against the control.
         checked: of its dtypes, those that the plain route is checked in where the golden has a curve in the widest.
+        ensemble: whether runs over many seeds are kept on the reference models that they are configured for.
     """
 
     dtypes: tuple[Dtype, ...] = DTYPES
@@ -47,6 +85,7 @@ class Scope:
     counted: tuple[str, ...] = ()
     timed: bool = False
     checked: tuple[Dtype, ...] = DTYPES
+    ensemble: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +131,9 @@ class Result:
         skipped: why there is nothing to say: the optimizer does not accept this dtype.
         cost: the counts of its steps, as plain values; empty where nothing was counted.
         timing: the time of its step against that of another, as plain values; empty where nothing was timed.
+        convergence: reference model -> what its ensemble says of the change, a `convergence.Answer` as plain values;
+            empty where none was asked.
+        planted: what the self-test had broken; None for the optimizer as it is.
     """
 
     spec: str
@@ -116,6 +158,8 @@ class Result:
     skipped: str = ""
     cost: dict[str, Any] = field(default_factory=dict)
     timing: dict[str, Any] = field(default_factory=dict)
+    convergence: dict[str, Any] = field(default_factory=dict)
+    planted: Planted | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """As nested dicts of plain Python scalars, the only thing a test report may carry."""
@@ -126,7 +170,8 @@ class Result:
         """The inverse of `as_dict`."""
         tuples = {name: tuple(plain[name]) for name in ("findings", "limits")}
         verdict = judge.Verdict(**{**plain["verdict"], "details": tuple(plain["verdict"]["details"])})
-        return cls(**{**plain, **tuples, "verdict": verdict})
+        planted = Planted(**plain["planted"]) if plain["planted"] else None
+        return cls(**{**plain, **tuples, "verdict": verdict, "planted": planted})
 
 
 def refused(case: Case, settings: Settings, why: str) -> Result:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from pytest_optcheck import judge, workloads
 from pytest_optcheck.cases import Result
 from pytest_optcheck.curves import DTYPES, PLAIN, same
+from pytest_optcheck.diagnosis.causes import explained
+from pytest_optcheck.ensembles.settling import settled
 from pytest_optcheck.findings import limits
 from pytest_optcheck.goldens import Goldens
 
@@ -89,7 +91,8 @@ def judged(case: Case, settings: Settings, golden: Golden | None, *, exists: boo
         gone = judge.Verdict("lost", f"the constructor no longer takes what the route {case.route} sets")
         return replace(result, verdict=gone)
     verdict = judge.judge(run, golden, judge.Policy())
-    return replace(result, verdict=verdict, step_s=run.step_s, model_s=run.model_s, train_s=run.train_s)
+    result = replace(result, verdict=verdict, step_s=run.step_s, model_s=run.model_s, train_s=run.train_s)
+    return explained(settled(result, case, settings, golden), case, settings, golden, run)
 
 
 def _run(case: Case, settings: Settings, golden: Golden, dtype: Dtype, workload: Workload) -> Run | None:

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 
 def findings(golden: Golden) -> Iterator[str]:
-    """What a maintainer may not know of the optimizer: departing routes, broken laws, arguments that do nothing."""
+    """What a maintainer may not know of the optimizer.
+
+    Departing routes, broken laws, where it is not what the textbook says, arguments that do nothing.
+    """
     refused = [name for name, found in golden.routes.items() if found != "same" and found.refused]
     if refused:
         yield f"refuses {', '.join(refused)}"
@@ -32,6 +35,8 @@ def findings(golden: Golden) -> Iterator[str]:
             broken.setdefault(law, {})[name] = how
     for law, by_route in broken.items():
         yield f"law {law} is broken on {', '.join(by_route)}: {next(iter(by_route.values()))}"
+    if golden.textbook is not None and golden.textbook.departs is not None:
+        yield against_textbook(golden)
     if golden.dead:
         yield f"arguments that change nothing: {', '.join(golden.dead)}"
 
@@ -48,8 +53,28 @@ def effect(old: Golden | None, new: Golden, verdict: Verdict) -> str:
         parts.append(f"{verdict.kind}: {verdict.note}" if verdict.note else verdict.kind)
     if verdict.first_step is not None:
         parts.append(f"from step {verdict.first_step}")
+    if new.textbook is not None and new.textbook.departs is None:
+        parts.append(against_textbook(new))
     parts += limits(new)
     return ", ".join(parts)
+
+
+def against_textbook(golden: Golden) -> str:
+    """Whether the curve is that of the textbook rule of its family, and how closely; empty where none was compared."""
+    found = golden.textbook
+    if found is None:
+        return ""
+    if found.departs is None:
+        text = f"agrees with textbook {found.rule} to {found.deviation:.1e}"
+    elif found.deviation is None:
+        text = f"departs from textbook {found.rule}, which does not train beyond update {found.departs}"
+    else:
+        where = f" in {found.tensor}" if found.tensor else ""
+        text = f"departs from textbook {found.rule} by {found.deviation:.1e}, from step {found.departs} on{where}"
+    if found.options:
+        without = "not at all" if found.strict is None else f"to {found.strict:.1e}"
+        text += f" (as torch has it: {' '.join(found.options)}; {without} without)"
+    return text
 
 
 def limits(golden: Golden) -> Sequence[str]:

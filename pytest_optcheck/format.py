@@ -13,6 +13,7 @@ import msgspec
 
 from pytest_optcheck.cost.figures import Cost, Timing  # noqa: TC001 - msgspec reads the annotations at run time
 from pytest_optcheck.curves import Dtype, Needs  # noqa: TC001 - ditto
+from pytest_optcheck.ensembles.figures import Ensemble  # noqa: TC001 - ditto
 from pytest_optcheck.errors import OptcheckError, one_line
 
 if TYPE_CHECKING:
@@ -24,6 +25,10 @@ SCHEMA = 2
 
 MEND = "re-record it with --optcheck-update, or restore the file"
 """The end of what is said of a golden that is no good."""
+
+
+ROWS = ("losses", "members")
+"""Keys whose lists have a line for each item: a kept loss, a seed."""
 
 
 class UnreadableGoldenError(OptcheckError):
@@ -95,6 +100,26 @@ class Departure(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     refused: str = ""
 
 
+class Textbook(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The float64 curve against that of the textbook rule of its family, when it was recorded; never held against it.
+
+    Attributes:
+        rule: the family's rule, as ``AdamW``.
+        deviation: the largest relative deviation, in loss or norms; None where the rule does not train to the end.
+        departs: updates made when a loss or a norm was first outside its envelope; None where none was.
+        tensor: whose norm was outside first, if one was.
+        options: the departures from the textbook that torch's class is known for, and that the rule was given.
+        strict: the largest relative deviation without them; None where there are none, or as `deviation` is.
+    """
+
+    rule: str
+    deviation: float | None
+    departs: int | None = None
+    tensor: str = ""
+    options: tuple[str, ...] = ()
+    strict: float | None = None
+
+
 class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The stored reference for one (spec, workload).
 
@@ -110,9 +135,11 @@ class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             may be plain numbers.
         variants: specs derived from the signature of this one, recorded beside it.
         dead: arguments that changed nothing when they were varied.
+        ensemble: float32 runs over many seeds; None where none are kept for this reference model.
         costs: what its steps cost in operations, by `cost.figures.version_key`; counts are exact, and comparable
             under that alone.
         timings: what its steps cost in time, a machine each.
+        textbook: how its float64 curve compares with the rule of its family; None where it was not compared.
     """
 
     schema: int
@@ -129,8 +156,10 @@ class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     optional: tuple[str, ...] = ()
     variants: tuple[str, ...] = ()
     dead: tuple[str, ...] = ()
+    ensemble: Ensemble | None = None
     costs: dict[str, Cost] = {}
     timings: tuple[Timing, ...] = ()
+    textbook: Textbook | None = None
 
     def reference(self, dtype: Dtype, route: str) -> Curve | None:
         """The curve that a run of `route` in `dtype` is judged against; None where there is none."""
@@ -167,7 +196,7 @@ def decode(text: str, path: Path) -> Golden | None:
 
 
 def encode(golden: Golden) -> str:
-    """The JSON text of `golden`: full precision, one line a kept loss and one a tensor's norms.
+    """The JSON text of `golden`: full precision, one line a kept loss, one a tensor's norms and one a seed.
 
     Raises:
         OptcheckError: a number in it is not finite.
@@ -200,9 +229,7 @@ def _lines(value: Any, indent: str, *, rows: bool) -> str:  # noqa: ANN401 - any
     """JSON with a line for each key, and for each row of a list where `rows` is set."""
     inner = indent + " "
     if isinstance(value, dict) and not all(type(item) is int for item in value.values()):  # counts share a line
-        items = (
-            f"{inner}{json.dumps(name)}: {_lines(item, inner, rows=name == 'losses')}" for name, item in value.items()
-        )
+        items = (f"{inner}{json.dumps(name)}: {_lines(item, inner, rows=name in ROWS)}" for name, item in value.items())
         return "{\n" + ",\n".join(items) + f"\n{indent}}}"
     if rows and value:
         return "[\n" + ",\n".join(inner + json.dumps(item) for item in value) + f"\n{indent}]"

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, NoReturn
 import pytest
 
 from pytest_optcheck import checking, costing, judge, updating
-from pytest_optcheck.cases import BASE, COUNTS, TIMING, Case, Result, refused
+from pytest_optcheck.cases import BASE, COUNTS, SELFTEST, TIMING, Case, Result, refused
 from pytest_optcheck.curves import PLAIN
 from pytest_optcheck.errors import OptcheckError
-from pytest_optcheck.report import costs, message
+from pytest_optcheck.report import costs, message, planted
 from pytest_optcheck.specs import FactorySpec, parse
 
 if TYPE_CHECKING:
@@ -46,9 +46,12 @@ class Parameter:
 class _FilelessItem(pytest.Item):
     """An item that no file holds."""
 
-    def reportinfo(self) -> tuple[str, None, str]:
-        """Nowhere, and a headline that is not the end of the node id: pytest would mangle its dots."""
-        return "optcheck", None, f"optcheck {self.name}"
+    def reportinfo(self) -> tuple[str, int, str]:
+        """Nowhere, and a headline that is not the end of the node id: pytest would mangle its dots.
+
+        The line is a number because pytest crashes without one where an item is marked to be skipped.
+        """
+        return "optcheck", 0, f"optcheck {self.name}"
 
 
 class CaseItem(_FilelessItem):
@@ -66,9 +69,10 @@ class CaseItem(_FilelessItem):
         return item
 
     def runtest(self) -> None:
-        """Check or update the case; anything but a match fails."""
+        """Check or update the case, where anything but a match fails; or break it, where what goes unnoticed does."""
+        run = run_selftest if self.case.route == SELFTEST else run_case
         with one_line_failures():
-            run_case(self, self.case, self.settings)
+            run(self, self.case, self.settings)
 
 
 class LeftOutItem(_FilelessItem):
@@ -164,9 +168,25 @@ def run_case(item: pytest.Item, case: Case, settings: Settings) -> None:
     for result in bad:
         if result.verdict.kind in settings.allow:
             warnings.warn(message.failure(result), OptcheckWarning, stacklevel=2)
-    failing = [message.failure(result) for result in bad if result.verdict.kind not in settings.allow]
+    failing = [message.failure(result) for result in bad if settings.fails(result.verdict.kind)]
     if failing:
         pytest.fail("\n\n".join(failing), pytrace=False)
+
+
+def run_selftest(item: pytest.Item, case: Case, settings: Settings) -> None:
+    """Break the optimizer of `case`, keep the results on `item`, and fail unless every break is caught.
+
+    Raises:
+        OptcheckError: spec, workload or golden cannot be used.
+    """
+    from pytest_optcheck import selftest
+
+    results = selftest.check(case, settings)
+    item.stash.setdefault(RESULTS, []).extend(results)
+    item.user_properties += planted.properties(results)
+    complaint = planted.complaint(results)
+    if complaint:
+        pytest.fail(complaint, pytrace=False)
 
 
 def _answers(case: Case, settings: Settings) -> list[Result]:

@@ -18,19 +18,33 @@ if TYPE_CHECKING:
     from pytest_optcheck.curves import Dtype, Failure, Run
     from pytest_optcheck.format import Curve, Golden, Point
 
-Kind = Literal["match", "incomparable", "slower", "heavier", "changed", "diverged", "lost", "missing", "stale"]
+Kind = Literal[
+    "match",
+    "incomparable",
+    "slower",
+    "heavier",
+    "improved",
+    "changed",
+    "regression",
+    "diverged",
+    "lost",
+    "missing",
+    "stale",
+]
 KINDS: tuple[Kind, ...] = (
     "match",
     "incomparable",
     "slower",
     "heavier",
+    "improved",
     "changed",
+    "regression",
     "diverged",
     "lost",
     "missing",
     "stale",
 )
-"""Every verdict, best first."""
+"""Every verdict, best first. `improved` and `regression` are what `convergence` makes of a change."""
 
 PASSING: tuple[Kind, ...] = ("match", "incomparable")
 """Those that do not fail a test: ``incomparable`` says that this machine cannot answer."""
@@ -98,6 +112,7 @@ class Verdict:
         final_old: last loss of the golden.
         final_new: last loss of the run; None where there is none.
         details: what a step costs more, or less, than it did; a line each.
+        cause: what may have happened to the optimizer, in one line; empty where nothing is known.
     """
 
     kind: Kind
@@ -112,6 +127,7 @@ class Verdict:
     final_old: float | None = None
     final_new: float | None = None
     details: tuple[str, ...] = ()
+    cause: str = ""
 
 
 class Deviation(NamedTuple):

@@ -72,6 +72,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "directory, or pip:NAME==VERSION, instead of with goldens",
     )
     add(
+        "--optcheck-selftest",
+        action="store_true",
+        help="break every configured optimizer in memory, in several ways, and fail unless its check notices each",
+    )
+    add(
         "--optcheck-report",
         metavar="FILE",
         help="write every figure of the run to this file, as JSON (ini: optcheck_report)",
@@ -88,6 +93,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     ini("optcheck_optimizers", "optimizers to check: SPEC, or SPEC @ workload, workload", "linelist")
     ini("optcheck_discover", "modules whose optimizers are all checked", "args")
     ini("optcheck_arguments", "discovered optimizers with the arguments they need, one SPEC a line", "linelist")
+    ini(
+        "optcheck_same_as",
+        "optimizers that should follow a textbook rule, module:Class = family each line, as mylib:AdamW2 = adamw",
+        "linelist",
+    )
     ini("optcheck_workloads", "reference models where a line names none (default: all)", "args")
     ini("optcheck_routes", "routes to check (default: those of the profile)", "args")
     ini("optcheck_profile", "quick, default or full", "string", default="default")
@@ -98,6 +108,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "args",
         default=["counts", "timing"],
     )
+    ini(
+        "optcheck_ensembles",
+        "reference models on which runs over 24 seeds are kept, to say whether a change is worse; or none",
+        "args",
+        default=["mlp", "digits_cnn"],
+    )
+    ini("optcheck_margin", "relative difference of losses and steps that counts as none", "string", default="0.01")
     ini("optcheck_report", "file for every figure of the run, as JSON", "string", default="")
     ini("optcheck_device", "cpu, cuda, cuda:N or auto", "string", default="cpu")
     ini("optcheck_curves", "directory of the goldens", "string", default="reference_curves")
@@ -170,4 +187,5 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 
 
 def _asked(config: pytest.Config) -> bool:
-    return bool(config.option.optcheck or config.option.optcheck_update)
+    option = config.option
+    return bool(option.optcheck or option.optcheck_update or option.optcheck_selftest)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from msgspec import structs
@@ -16,14 +16,19 @@ from pytest_optcheck.cost import counting
 from pytest_optcheck.cost.figures import version_key
 from pytest_optcheck.curves import DTYPES, PLAIN, same
 from pytest_optcheck.departures import with_routes
+from pytest_optcheck.ensembles.members import Seeds
 from pytest_optcheck.envelopes import DRAWS, LEAN_ROUTE_DRAWS, ROUTE_DRAWS, enveloped, rounded_up
 from pytest_optcheck.errors import OptcheckError
 from pytest_optcheck.format import SCHEMA, Golden, Recorded, WorkloadId
+from pytest_optcheck.oracles.comparing import compared
 from pytest_optcheck.training import train
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pytest_optcheck.cost.figures import Cost
     from pytest_optcheck.curves import Dtype, Needs, Run
+    from pytest_optcheck.ensembles.figures import Ensemble
     from pytest_optcheck.format import Curve
     from pytest_optcheck.specs import Factory, OptimizerSpec
     from pytest_optcheck.workloads.base import Workload
@@ -46,6 +51,8 @@ class Recording:
         routes: the routes to measure, as far as they exist for it.
         lean: fewer jittered runs: a library may have a hundred optimizers.
         counted: the lists of tensors on which the operations of a step are counted.
+        same_as: ``module:Class``, or the name of a factory -> the family it is declared to belong to.
+        ensemble: whether runs over many seeds are kept.
     """
 
     spec: OptimizerSpec
@@ -57,6 +64,8 @@ class Recording:
     routes: tuple[str, ...] = ()
     lean: bool = False
     counted: tuple[str, ...] = ()
+    same_as: Mapping[str, str] = field(default_factory=dict)
+    ensemble: bool = False
 
     @property
     def training_s(self) -> float:
@@ -112,7 +121,15 @@ def record(what: Recording) -> Golden:
         rates=[list(rates) for rates in reference.rates],
     )
     seen = resolution(what, golden, Conditions(dtypes[0], what.device, needed))
-    return with_routes(what, structs.replace(golden, resolution=seen, costs=counted(what, needed)))
+    textbook = compared(what.spec, what.workload, golden, what.device, what.same_as)
+    seeds = ensemble(what, needed) if what.ensemble else None
+    golden = structs.replace(golden, resolution=seen, costs=counted(what, needed), textbook=textbook, ensemble=seeds)
+    return with_routes(what, golden)
+
+
+def ensemble(what: Recording, needed: Needs) -> Ensemble:
+    """Float32 runs over many seeds, by which a later change is called worse or better."""
+    return Seeds(plain(what.spec), what.workload, needed, what.device).reference()
 
 
 def counted(what: Recording, needed: Needs) -> dict[str, Cost]:

@@ -17,7 +17,7 @@ from pytest_optcheck.costing import RECORDED, with_time
 from pytest_optcheck.errors import OptcheckError
 from pytest_optcheck.format import decode
 from pytest_optcheck.goldens import Goldens, write_whole
-from pytest_optcheck.report import terminal
+from pytest_optcheck.report import planted, terminal
 from pytest_optcheck.report.document import document
 from pytest_optcheck.roster import Rosters
 
@@ -41,15 +41,17 @@ class Session:
         self.entered: dict[str, Roster] = {}
         self.written: dict[tuple[str, str], str] = {}
         self.timed = 0
+        self.unanswered: list[str] = []
         self.started = time.perf_counter()
 
     def pytest_report_header(self) -> str:
         """What is about to be checked, and where."""
         settings = self.settings
-        doing = "updating" if settings.update else "checking"
+        doing = "updating" if settings.update else "breaking" if settings.selftest else "checking"
         what = f"{len(settings.targets)} configured optimizers"
         what += "".join(f", those of {module}" for module in settings.discover) + f" on {settings.device}"
-        return f"optcheck: {doing} {what}, goldens in {settings.curves}"
+        left_out = "; tests marked optcheck are left out" if settings.selftest else ""
+        return f"optcheck: {doing} {what}, goldens in {settings.curves}{left_out}"
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep the results of a report; write the goldens in it at once, so that an interrupt loses none."""
@@ -62,6 +64,16 @@ class Session:
                 self._time(result)
             if result.discovered and self.settings.update:
                 self._enter(result)
+        if self.settings.selftest:
+            self._doubt(report)
+
+    def _doubt(self, report: pytest.TestReport) -> None:
+        """Keep what a self-test that did not run, or was not allowed to fail, leaves unproven."""
+        excused = report.skipped or hasattr(report, "wasxfail")
+        if excused:
+            self.problems.append(f"{report.nodeid} is skipped or expected to fail: nothing that it checks can fail")
+        if excused or (report.failed and not getattr(report, "optcheck", ())):
+            self.unanswered.append(report.nodeid)
 
     def _write(self, result: Result, nodeid: str) -> None:
         key = (result.spec, result.workload)
@@ -108,26 +120,29 @@ class Session:
             self.problems.append(str(error))
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Write the figures of the run; a golden or a report that could not be written fails the session."""
+        """Write the figures of the run; what could not be written, or was broken unnoticed, fails the session."""
         if self.settings.report is not None:
             elapsed_s = time.perf_counter() - self.started
             try:
                 write_whole(self.settings.report, document(self.results, environment.machine(), elapsed_s))
             except OptcheckError as error:
                 self.problems.append(str(error))
-        if self.problems and session.exitstatus == pytest.ExitCode.OK:
+        if (self.problems or planted.unnoticed(self.results)) and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the section."""
-        if not (self.results or self.problems):
+        if not (self.results or self.problems or self.unanswered):
             return
         terminalreporter.section("optcheck")
         elapsed_s = time.perf_counter() - self.started
         verbose = terminalreporter.verbosity > 0
         tables = [line for roster in self.entered.values() for line in roster.table()]
         answered = [result for result in self.results if not result.refused]
-        lines = terminal.section(answered, verbose=verbose, elapsed_s=elapsed_s)
+        if self.settings.selftest:
+            lines = planted.section(answered, self.unanswered, elapsed_s=elapsed_s)
+        else:
+            lines = terminal.section(answered, verbose=verbose, elapsed_s=elapsed_s)
         times = [f"recorded the time of {self.timed} steps"] if self.timed else []
         for line in [*self.problems, *tables, *times, *lines]:
             terminalreporter.line(line)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_optcheck import devices, environment, judge, routes, workloads
 from pytest_optcheck.cases import COUNTS, TIMING, Scope
+from pytest_optcheck.convergence import MARGIN
 from pytest_optcheck.cost.figures import LISTS, MANY, ZOO
 from pytest_optcheck.curves import DTYPES
 from pytest_optcheck.errors import OptcheckError
 from pytest_optcheck.goldens import Goldens
+from pytest_optcheck.oracles.names import declared
 from pytest_optcheck.specs import parse
 from pytest_optcheck.targets import BENCH, chosen, known_names, quick, read_target
 
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
 
 UPDATES: Mapping[str, frozenset[judge.Kind]] = {
     "missing": frozenset({"missing"}),
-    "changed": frozenset({"changed", "diverged", "lost", "heavier", "slower"}),
+    "changed": frozenset({"improved", "changed", "regression", "diverged", "lost", "heavier", "slower"}),
     "stale": frozenset({"stale"}),
     "all": frozenset(judge.KINDS) - {"match", "incomparable"},
 }
@@ -69,6 +72,10 @@ class Settings:
         base: the revision, directory or package whose code is compared with this one; empty for none.
         root: of the project, in whose repository a base revision is looked for.
         report: where every figure of the run is written to; None for nowhere.
+        same_as: ``module:Class``, or the name of a marked test's optimizer -> the family it is declared to belong to.
+        selftest: whether optimizers are broken, to see that it is noticed.
+        ensembles: the reference models on which runs over many seeds are kept, to say whether a change is worse.
+        margin: the relative difference of losses and steps that is none.
     """
 
     targets: tuple[Target, ...]
@@ -93,6 +100,10 @@ class Settings:
     base: str = ""
     root: Path = Path()
     report: Path | None = None
+    same_as: Mapping[str, str] = field(default_factory=dict)
+    selftest: bool = False
+    ensembles: tuple[str, ...] = ()
+    margin: float = MARGIN
 
     @classmethod
     def from_pytest_config(cls, config: pytest.Config) -> Settings:
@@ -102,6 +113,7 @@ class Settings:
             OptcheckError: a value is unknown, a spec is malformed, or recording is refused here.
         """
         option = config.option
+        selftest = _selftest(config)
         known = _known_workloads(config)
         only = known_names(option.optcheck_workload or (), known)
         usual = known_names(config.getini("optcheck_workloads") or known, known)
@@ -123,7 +135,7 @@ class Settings:
             reason=option.optcheck_reason or "",
             allow=_verdicts(option.optcheck_allow or config.getini("optcheck_allow")),
             diverging=frozenset(parse(line).text for line in config.getini("optcheck_diverging")),
-            marked=not (option.optcheck_optimizer or option.optcheck_base),
+            marked=not (option.optcheck_optimizer or option.optcheck_base or option.optcheck_selftest),
             profile=profile,
             routes=_routes(option.optcheck_route or config.getini("optcheck_routes")),
             variants=_variants(config.getini("optcheck_variants")),
@@ -135,10 +147,18 @@ class Settings:
             base=_base(config),
             root=config.rootpath,
             report=_report(config),
+            same_as=declared(config.getini("optcheck_same_as")),
+            selftest=selftest,
+            ensembles=_ensembles(config.getini("optcheck_ensembles"), known),
+            margin=_margin(config.getini("optcheck_margin")),
         )
         if settings.update and worker_device is None:
             settings.check_may_record(force=option.optcheck_force)
         return settings
+
+    def fails(self, kind: judge.Kind) -> bool:
+        """Whether this verdict fails a test."""
+        return kind not in judge.PASSING and kind not in self.allow
 
     @property
     def dtypes(self) -> tuple[Dtype, ...]:
@@ -200,7 +220,8 @@ class Settings:
         """What the golden of a variant is recorded with."""
         wanted = () if self.profile == "quick" else VARIANT_ROUTES
         names = tuple(name for name in wanted if not self.routes or name in self.routes)
-        return Scope(DTYPES[:1], names, counted=self._counted(LISTS if self.profile == "full" else (ZOO,)))
+        counted = self._counted(LISTS if self.profile == "full" else (ZOO,))
+        return Scope(DTYPES[:1], names, counted=counted, ensemble=False)
 
     def chosen_variants(self, spec: TextSpec, derived: tuple[TextSpec, ...]) -> tuple[TextSpec, ...]:
         """The derived variants, or those that the user lists and the constructor takes."""
@@ -286,6 +307,19 @@ def _aspects(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
+def _ensembles(names: Sequence[str], known: Mapping[str, str]) -> tuple[str, ...]:
+    """The reference models on which runs over many seeds are kept."""
+    return () if list(names) == ["none"] else known_names(names, known)
+
+
+def _margin(text: str) -> float:
+    """The relative difference that is none."""
+    with contextlib.suppress(ValueError):
+        if 0.0 < float(text) < 1.0:
+            return float(text)
+    raise OptcheckError(f"optcheck_margin: {text!r} is no share; expected a number between 0 and 1, as 0.01 for 1 %")
+
+
 def _base(config: pytest.Config) -> str:
     """What the code is compared with, if it can be found."""
     asked: str = config.option.optcheck_base or ""
@@ -296,6 +330,18 @@ def _base(config: pytest.Config) -> str:
             raise OptcheckError("--optcheck-base compares and --optcheck-update records: give one of them")
         revisions.find(asked, config.rootpath, Path.cwd())
     return asked
+
+
+def _selftest(config: pytest.Config) -> bool:
+    """Whether optimizers are broken; what is broken is neither recorded nor compared with other code."""
+    option = config.option
+    for name, given in {"update": option.optcheck_update, "base": option.optcheck_base}.items():
+        if option.optcheck_selftest and given:
+            raise OptcheckError(
+                f"--optcheck-selftest breaks optimizers to see whether their goldens notice, and --optcheck-{name} "
+                "does something else: give one of them"
+            )
+    return bool(option.optcheck_selftest)
 
 
 def _report(config: pytest.Config) -> Path | None:
@@ -310,9 +356,10 @@ def _report(config: pytest.Config) -> Path | None:
 
 
 def _verdicts(names: Iterable[str]) -> frozenset[str]:
+    """Who lets a change pass lets one for the better pass."""
     allowed = frozenset(names)
     known = [kind for kind in judge.KINDS if kind not in judge.PASSING]
     unknown = allowed - set(known)
     if unknown:
         raise OptcheckError(f"unknown verdict {min(unknown)!r} to allow; known are {', '.join(known)}")
-    return allowed
+    return allowed | {"improved"} if "changed" in allowed else allowed

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 
 from pytest_optcheck import routes
-from pytest_optcheck.cases import BASE, COUNTS, TIMING, Case, Scope, refused
+from pytest_optcheck.cases import BASE, COUNTS, SELFTEST, TIMING, Case, Scope, refused
 from pytest_optcheck.checking import guarded_routes
 from pytest_optcheck.curves import DTYPES, PLAIN
 from pytest_optcheck.discovery import optimizers
@@ -35,6 +35,10 @@ NOTHING = (
     "--optcheck has nothing to check here: list optimizers in the ini setting optcheck_optimizers, "
     'as optcheck_optimizers = ["torch.optim:AdamW(lr=0.001)"], or mark tests with pytest.mark.optcheck'
 )
+NOTHING_TO_BREAK = (
+    "--optcheck-selftest has nothing to break here: it takes optimizers of the ini settings optcheck_optimizers and "
+    "optcheck_discover, and leaves marked tests out"
+)
 
 
 class Suite:
@@ -46,7 +50,7 @@ class Suite:
         self.on_worker = on_worker
         self.complaints: list[str] = []
         self.narrowed_out: set[str] = set()
-        self.nothing = NOTHING
+        self.nothing = NOTHING_TO_BREAK if settings.selftest else NOTHING
         self._store = Goldens(settings.curves)
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
@@ -163,7 +167,8 @@ class Suite:
             for name, why in found.left_out.items() if self.settings.update else ():
                 case = Case(FactorySpec(name, _never), "", None, "", discovered=module)
                 yield LeftOutItem.make(parent, name, refused(case, self.settings, why))
-        cases = list(self._against_base(targets) if self.settings.base else self._cases(targets))
+        once = self._against_base if self.settings.base else self._selftests if self.settings.selftest else None
+        cases = list((once or self._cases)(targets))
         cases.sort(key=lambda case: case.route == TIMING)  # last: each waits until nothing else runs
         if self.settings.routes and not cases and (self.settings.targets or targets):
             self.nothing = self._unheld()
@@ -218,6 +223,14 @@ class Suite:
             select = f"--optcheck-base {shlex.quote(self.settings.base)} --optcheck-optimizer {spec}"
             scope = self.settings.scope(target, name)
             yield Case(target.spec, name, None, select, route=BASE, scope=scope, discovered=target.discovered)
+
+    def _selftests(self, discovered: Sequence[Target]) -> Iterator[Case]:
+        """One case an optimizer, on the cheapest of its reference models."""
+        for target in (*self.settings.targets, *discovered):
+            name = min(target.workloads, key=list(self.settings.known).index)
+            select = f"--optcheck-optimizer {shlex.quote(target.spec.text)} --optcheck-workload {name}"
+            scope = self.settings.scope(target, name)
+            yield Case(target.spec, name, None, select, route=SELFTEST, scope=scope, discovered=target.discovered)
 
     def _cases_of(self, spec: TextSpec, workload: str, scope: Scope, golden: Golden | None) -> Iterator[Case]:
         """One case a dtype and one a route that the golden knows; one case where goldens are updated."""

@@ -14,17 +14,20 @@ from msgspec import structs
 from pytest_optcheck import costing, judge, workloads
 from pytest_optcheck.cases import Result
 from pytest_optcheck.checking import accepted, guarded_routes, judged
+from pytest_optcheck.convergence import SEEDS
 from pytest_optcheck.curves import DTYPES
-from pytest_optcheck.findings import effect, findings, limits
+from pytest_optcheck.ensembles.settling import held
+from pytest_optcheck.findings import against_textbook, effect, findings, limits
 from pytest_optcheck.format import UnreadableGoldenError, encode
 from pytest_optcheck.goldens import Goldens
+from pytest_optcheck.oracles.names import ON
 from pytest_optcheck.specs import TextSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from pytest_optcheck.cases import Case
-    from pytest_optcheck.format import Golden
+    from pytest_optcheck.format import Golden, Textbook
     from pytest_optcheck.recorder import Recording
     from pytest_optcheck.settings import Settings
     from pytest_optcheck.workloads.base import Workload
@@ -109,7 +112,8 @@ def _record(case: Case, settings: Settings, old: Golden | None, worst: Result) -
         held = [name for name in old.routes if name not in case.scope.routes]
         dtypes = tuple(dtype for dtype in DTYPES if dtype in case.scope.dtypes or dtype in old.curves)
         case = replace(case, scope=replace(case.scope, dtypes=dtypes, routes=(*case.scope.routes, *held)))
-    new = record(_recording(case, settings, case.scope.routes))
+    what = _recording(case, settings, case.scope.routes)
+    new = record(replace(what, ensemble=what.ensemble or (old is not None and old.ensemble is not None)))
     if old is not None:
         new = structs.replace(new, variants=old.variants, dead=old.dead)
     variants: tuple[TextSpec, ...] = ()
@@ -155,9 +159,38 @@ def _refresh(case: Case, settings: Settings, golden: Golden, renewal: _Renewal) 
     if counted is not None and (costs := costing.renewed(new, counted, settings)) != new.costs:
         new = structs.replace(new, costs=costs)
         told.append(f"steps counted{': ' * bool(counted.verdict.details)}{'; '.join(counted.verdict.details)}")
+    if "missing" in settings.update and golden.textbook is None:
+        new = structs.replace(new, textbook=_textbook(case, settings, golden))
+        told += [against_textbook(new)] if new.textbook is not None else []
+    if _lacks_seeds(case, settings, new):
+        from pytest_optcheck.recorder import ensemble
+
+        new = structs.replace(new, ensemble=ensemble(_recording(case, settings, ()), new.needs))
+        told.append(f"{SEEDS} seeds trained")
     if new == golden:
         return []
     return [replace(worst, golden=encode(new), effect=", ".join(told), findings=tuple(findings(new)))]
+
+
+def _seeded(case: Case, settings: Settings) -> bool:
+    """Whether the golden is to keep runs over many seeds."""
+    return case.scope.ensemble and case.workload in settings.ensembles
+
+
+def _lacks_seeds(case: Case, settings: Settings, golden: Golden) -> bool:
+    """Whether they are to be added to one that is kept as it is."""
+    if "missing" not in settings.update or settings.routes or not _seeded(case, settings):
+        return False
+    return held(golden, workloads.load(settings.known[case.workload])) is None
+
+
+def _textbook(case: Case, settings: Settings, golden: Golden) -> Textbook | None:
+    if case.workload not in ON:
+        return None
+    from pytest_optcheck.oracles.comparing import compared
+
+    workload: Workload = workloads.load(settings.known[case.workload])
+    return compared(case.spec, workload, golden, settings.device, settings.same_as)
 
 
 def _recording(case: Case, settings: Settings, names: tuple[str, ...]) -> Recording:
@@ -173,4 +206,6 @@ def _recording(case: Case, settings: Settings, names: tuple[str, ...]) -> Record
         routes=names,
         lean=case.scope.lean,
         counted=case.scope.counted,
+        same_as=settings.same_as,
+        ensemble=_seeded(case, settings),
     )

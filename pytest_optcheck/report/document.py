@@ -7,6 +7,8 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from pytest_optcheck.report import effects
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -28,7 +30,7 @@ def document(results: Sequence[Result], machine: Mapping[str, str], elapsed_s: f
         "schema": SCHEMA,
         "machine": dict(machine),
         "elapsed_s": elapsed_s,
-        "totals": dict(Counter(result.verdict.kind for result in results)),
+        "totals": dict(Counter(r.planted.outcome if r.planted else r.verdict.kind for r in results)),
         "results": [_plain(result) for result in results],
     }
     return json.dumps(_finite(raw), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
@@ -38,7 +40,8 @@ def _plain(result: Result) -> dict[str, Any]:
     """All of a result but the golden, which is a file of its own; what was recorded is said."""
     found = result.as_dict()
     recorded = bool(found.pop("golden"))
-    return {**found, "recorded": recorded}
+    told = {name: effects.told(answer) for name, answer in result.convergence.items()}
+    return {**found, "convergence": told, "recorded": recorded}
 
 
 def _finite(value: Any) -> Any:  # noqa: ANN401 - any JSON

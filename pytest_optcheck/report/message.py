@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING
 
 from pytest_optcheck.cases import ASPECTS, BASE
 from pytest_optcheck.curves import PLAIN
+from pytest_optcheck.report import effects
 
 if TYPE_CHECKING:
     from pytest_optcheck.cases import Result
 
 HEADLINES = {
+    "improved": "converges better than what its golden was recorded from",
     "changed": "is no longer the algorithm its golden was recorded from",
+    "regression": "converges worse than what its golden was recorded from",
     "slower": "takes more time for a step than it did",
     "heavier": "does more in a step than it did",
     "diverged": "diverges where its golden does not",
@@ -34,6 +37,7 @@ def failure(result: Result) -> str:
     """Verdict, case, place and size of the deviation, and the commands that reproduce and accept it."""
     verdict = result.verdict
     rows = [("note", verdict.note), *(("more" if not k else "", line) for k, line in enumerate(verdict.details))]
+    rows += effects.rows(result)
     if verdict.envelopes is not None:
         size = f"{envelopes(verdict.envelopes)} (relative deviation {verdict.deviation:.1e})"
         rows.append(("first outside", f"step {verdict.first_step}, by {size}"))
@@ -46,6 +50,7 @@ def failure(result: Result) -> str:
         )
     if verdict.tensor is not None:
         rows.append(("left first", f"tensor {verdict.tensor}, seen at step {verdict.tensor_step}"))
+    rows.append(("cause", verdict.cause))
     if verdict.first_step is not None:
         rows.append(("final loss", finals(result)))
     if verdict.kind not in ("missing", "stale"):

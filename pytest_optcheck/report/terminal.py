@@ -35,12 +35,18 @@ def section(results: Sequence[Result], *, verbose: bool, elapsed_s: float) -> li
     shown.sort(key=lambda result: -KINDS.index(result.verdict.kind))
     titles = (*TITLES, "sees lr change of") if verbose else TITLES
     rows = [titles, *(_row(result, verbose=verbose) for result in shown)]
-    lines = _aligned(rows) if shown else []
-    lines += _aligned(costs.rows(results, verbose=verbose))
+    lines = [*aligned(rows), *causes(shown)] if shown else []
+    lines += aligned(costs.rows(results, verbose=verbose))
     lines += recorded(results)
     lines += [*costs.lighter(results), *costs.incomparable(results)]
     lines.append(totals(results, elapsed_s))
     return lines
+
+
+def causes(results: Iterable[Result]) -> list[str]:
+    """What may have happened, a line for each optimizer and cause."""
+    found = dict.fromkeys((result.spec, result.verdict.cause) for result in results if result.verdict.cause)
+    return [f" {spec}: {cause}" for spec, cause in found]
 
 
 def recorded(results: Iterable[Result]) -> list[str]:
@@ -89,7 +95,8 @@ def _row(result: Result, *, verbose: bool) -> tuple[str, ...]:
     return (*row, "nothing" if result.resolution is None else f"{result.resolution:.1e}")
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """A line for each row, its cells below one another."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         " " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows

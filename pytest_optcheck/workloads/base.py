@@ -7,11 +7,12 @@ integers, permutations, square roots.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -35,6 +36,13 @@ elsewhere; a change of model or loss that moves none of them by 1e-6 changes no 
 PROBED = 6
 """First updates whose losses and gradients enter the digest; ``zoo`` has left out gradients by then."""
 
+FOLDS = 4
+"""Folds of the examples of a data set: a divisor of 8 and of 16, so that the seeds which screen a change, and those
+which confirm it, hold out every example equally often."""
+
+SPLIT_SEED = 20260103
+"""Seed of the first permutation that is cut into folds: data, not initialisation."""
+
 
 class Workload(ABC):
     """One reference model; subclass it and give it to the plugin by ``pytest_optcheck_workloads``.
@@ -48,6 +56,11 @@ class Workload(ABC):
             frozen until then.
         idle: tensor -> number of updates in which it has no gradient, at the beginning; handed over so late it
             must end where it ends otherwise.
+        folds: into how many parts the examples can be cut, one of which a seeded copy holds out; 0 where holding
+            examples out means nothing.
+        stacks: whether many seeds train faster side by side than one after another: where single operations are so
+            small that calling them is most of the work (``python benchmarks/side_by_side.py``).
+        seed: of a seeded copy; None for the reference, which trains on all examples.
     """
 
     name: ClassVar[str]
@@ -56,6 +69,9 @@ class Workload(ABC):
     final_examples: ClassVar[int | None] = None
     joins: ClassVar[Mapping[str, int]] = {}
     idle: ClassVar[Mapping[str, int]] = {}
+    folds: ClassVar[int] = 0
+    stacks: ClassVar[bool] = False
+    seed: int | None = None
 
     def data(self) -> Arrays:
         """Named arrays whose first axis runs over the examples; none by default."""
@@ -68,6 +84,14 @@ class Workload(ABC):
     @abstractmethod
     def loss(self, params: Tensors, batch: Tensors) -> Tensor:
         """Scalar loss of `params` on `batch` (the arrays of `data`, rows of this batch only)."""
+
+    def scores(self, params: Tensors, batch: Tensors) -> tuple[Tensor, Tensor] | None:  # noqa: ARG002 - of classifiers
+        """What the model says of `batch`, and its true classes; None where nothing is classified.
+
+        Returns:
+            Logits, of class 1 (examples) or of each class (examples × classes), and classes (examples).
+        """
+        return None
 
     def groups(self, names: Sequence[str]) -> list[list[str]]:
         """Tensor names by parameter group; one group by default. Later groups get altered settings."""
@@ -96,7 +120,25 @@ class Workload(ABC):
 
     def problem(self, dtype: torch.dtype, device: torch.device | str = "cpu", seed: int = 0) -> Problem:
         """A fresh copy to train: parameters at their initial values, data on `device` in `dtype`."""
-        return Problem(self, dtype, torch.device(device), seed)
+        return Problem(self, dtype, torch.device(device), seed if self.seed is None else self.seed)
+
+    def seeded(self, seed: int) -> Self:
+        """The same model, initialised and shuffled by the stream of `seed`, one fold held out: another for each."""
+        found = copy.copy(self)
+        found.seed = seed
+        return found
+
+    def split(self, examples: int) -> tuple[NDArray[np.intp], NDArray[np.intp]] | None:
+        """Row numbers to train on and to hold out; None where all are trained on.
+
+        Every `folds` seeds share a permutation, of which each holds out another fold.
+        """
+        if self.seed is None or not self.folds:
+            return None
+        repetition, fold = divmod(self.seed, self.folds)
+        rows = RandomState(SPLIT_SEED + repetition).permutation(examples)
+        held_out = np.arange(fold, examples, self.folds)
+        return np.delete(rows, held_out), rows[held_out]
 
     @cached_property
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -155,7 +197,15 @@ class Problem:
             name: tensor.to(device, dtype if tensor.is_floating_point() else tensor.dtype)
             for name, tensor in ((name, torch.tensor(array)) for name, array in workload.data().items())
         }
+        self._held_out: dict[str, Tensor] = {}
         examples = len(next(iter(self._data.values()))) if self._data else 0
+        split = workload.split(examples)
+        if split is not None:
+            whole = self._data
+            self._data, self._held_out = (
+                {name: tensor[torch.from_numpy(rows).to(device)] for name, tensor in whole.items()} for rows in split
+            )
+            examples = len(split[0])
         self.order = workload.order(random, examples)
         self._rows = [torch.from_numpy(np.ascontiguousarray(rows)).to(device) for rows in self.order]
         self.held: dict[str, Tensor] = {}
@@ -190,6 +240,11 @@ class Problem:
         with torch.no_grad():
             batch = {name: tensor[:rows] for name, tensor in self._data.items()}
             return float(self.workload.loss(self.parameters, batch))
+
+    def held_out(self) -> Tensors:
+        """The examples that are not trained on, as many as the final loss is taken over; none outside an ensemble."""
+        rows = self.workload.final_examples
+        return {name: tensor[:rows] for name, tensor in self._held_out.items()}
 
     def probe(self) -> list[float]:
         """Losses and relative gradient norms that tell one model and loss from another."""

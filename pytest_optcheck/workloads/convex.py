@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pytest_optcheck.workloads import datasets
-from pytest_optcheck.workloads.base import Arrays, Tensors, Workload
+from pytest_optcheck.workloads.base import FOLDS, Arrays, Tensors, Workload
 
 if TYPE_CHECKING:
     from numpy.random import RandomState
@@ -52,6 +52,7 @@ class Linear(Workload):
     name = "linear"
     steps = 100
     batch_size = 64
+    folds = FOLDS
 
     def data(self) -> Arrays:
         """``x`` (442 × 10) and ``y`` (442), standardised."""

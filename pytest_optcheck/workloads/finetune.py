@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 
 from pytest_optcheck.workloads import datasets
-from pytest_optcheck.workloads.base import Arrays, Tensors, Workload
+from pytest_optcheck.workloads.base import FOLDS, Arrays, Tensors, Workload
 from pytest_optcheck.workloads.networks import xavier_uniform
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class Finetune(Workload):
     name = "finetune"
     steps = 60
     batch_size = 32
+    folds = FOLDS
     penalty = 0.05
     """Weight of ‖w - w_pre‖²."""
     joins: ClassVar[Mapping[str, int]] = {"early.weight": 24, "early.bias": 24}
@@ -72,6 +73,10 @@ class Finetune(Workload):
         pulls = [(params[name] - w).square().sum() for name, w in self._anchor(batch["x"]).items()]
         fit = F.cross_entropy(classify(params, batch["x"]), batch["y"])
         return fit + self.penalty * torch.stack(pulls).sum()
+
+    def scores(self, params: Tensors, batch: Tensors) -> tuple[Tensor, Tensor]:
+        """Logits and classes."""
+        return classify(params, batch["x"]), batch["y"]
 
     def _anchor(self, like: Tensor) -> dict[str, Tensor]:
         return {name: like.new_tensor(array) for name, array in self.pretrained().items()}

@@ -8,7 +8,7 @@ import numpy as np
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 
 from pytest_optcheck.workloads import datasets
-from pytest_optcheck.workloads.base import Arrays, Tensors, Workload
+from pytest_optcheck.workloads.base import FOLDS, Arrays, Tensors, Workload
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -63,6 +63,8 @@ class Mlp(Workload):
     name = "mlp"
     steps = 80
     batch_size = 64
+    folds = FOLDS
+    stacks = True
 
     def data(self) -> Arrays:
         """``x`` (569 × 30) standardised, ``y`` (569) 0 or 1."""
@@ -75,11 +77,18 @@ class Mlp(Workload):
 
     def loss(self, params: Tensors, batch: Tensors) -> Tensor:
         """Binary cross-entropy of the sigmoid of the output."""
+        return F.binary_cross_entropy_with_logits(self.logits(params, batch), batch["y"])
+
+    def scores(self, params: Tensors, batch: Tensors) -> tuple[Tensor, Tensor]:
+        """Logits and classes."""
+        return self.logits(params, batch), batch["y"]
+
+    def logits(self, params: Tensors, batch: Tensors) -> Tensor:
+        """The output before the sigmoid."""
         x = batch["x"]
         for name in ("dense1", "dense2", "dense3"):
             x = F.relu(F.linear(x, params[f"{name}.weight"], params[f"{name}.bias"]))
-        logits = F.linear(x, params["out.weight"], params["out.bias"]).squeeze(1)
-        return F.binary_cross_entropy_with_logits(logits, batch["y"])
+        return F.linear(x, params["out.weight"], params["out.bias"]).squeeze(1)
 
 
 class DigitsCnn(Workload):
@@ -92,6 +101,7 @@ class DigitsCnn(Workload):
     steps = 40
     batch_size = 16
     final_examples = 256
+    folds = FOLDS
 
     def data(self) -> Arrays:
         """``x`` (1797 × 1 × 8 × 8) in [0, 1], ``y`` (1797) 0 to 9."""
@@ -106,6 +116,10 @@ class DigitsCnn(Workload):
     def loss(self, params: Tensors, batch: Tensors) -> Tensor:
         """Cross-entropy over the ten classes."""
         return F.cross_entropy(self.logits(params, batch), batch["y"])
+
+    def scores(self, params: Tensors, batch: Tensors) -> tuple[Tensor, Tensor]:
+        """Logits and classes."""
+        return self.logits(params, batch), batch["y"]
 
     def logits(self, params: Tensors, batch: Tensors) -> Tensor:
         """Scores of the ten classes."""

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 
 from pytest_optcheck.workloads import datasets
-from pytest_optcheck.workloads.base import Arrays, Tensors, Workload
+from pytest_optcheck.workloads.base import FOLDS, Arrays, Tensors, Workload
 
 if TYPE_CHECKING:
     from numpy.random import RandomState
@@ -54,6 +54,7 @@ class Logistic(Workload):
     name = "logistic"
     steps = 100
     batch_size = 64
+    folds = FOLDS
     penalty = 0.01
     """Weight of ‖w‖₁; the bias has no penalty."""
 
@@ -67,5 +68,9 @@ class Logistic(Workload):
 
     def loss(self, params: Tensors, batch: Tensors) -> Tensor:
         """Binary cross-entropy plus 0.01·‖w‖₁."""
-        logits = batch["x"] @ params["weight"] + params["bias"]
-        return F.binary_cross_entropy_with_logits(logits, batch["y"]) + self.penalty * params["weight"].abs().sum()
+        logits, classes = self.scores(params, batch)
+        return F.binary_cross_entropy_with_logits(logits, classes) + self.penalty * params["weight"].abs().sum()
+
+    def scores(self, params: Tensors, batch: Tensors) -> tuple[Tensor, Tensor]:
+        """Logits and classes."""
+        return batch["x"] @ params["weight"] + params["bias"], batch["y"]

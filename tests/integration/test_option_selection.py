@@ -51,7 +51,7 @@ def test_an_allowed_verdict_passes_with_a_warning(recorded: Project) -> None:
 def test_an_unknown_verdict_to_allow_is_a_usage_error(recorded: Project) -> None:
     result = recorded.run("--optcheck", "--optcheck-allow=chnaged")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    known = "known are slower, heavier, changed, diverged, *"
+    known = "known are slower, heavier, improved, changed, regression, diverged, *"
     result.stderr.fnmatch_lines([f"ERROR: unknown verdict 'chnaged' to allow; {known}"])
 
 

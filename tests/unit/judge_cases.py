@@ -77,7 +77,10 @@ def golden(curves: dict[Dtype, Curve] | None = None, **extra: Any) -> Golden:  #
 
 def _verdict(kind: str, note: object = "", **rest: object) -> dict[str, object]:
     """All of a verdict: final losses as in `RUN`, and nothing else found, unless `rest` tells otherwise."""
-    nothing = dict.fromkeys(("first_step", "envelopes", "deviation", "tensor", "tensor_step"), None) | {"details": ()}
+    nothing = dict.fromkeys(("first_step", "envelopes", "deviation", "tensor", "tensor_step"), None) | {
+        "details": (),
+        "cause": "",
+    }
     found: dict[str, object] = {"largest": 0.0, "largest_step": 4, "final_old": 0.5, "final_new": 0.5}
     return {"kind": kind, "note": note, **nothing, **found, **rest}
 
@@ -793,7 +796,10 @@ POLICIES = [
     Case(
         "the_verdicts_are_told_best_first",
         lambda judge: judge.KINDS,
-        ("match", "incomparable", "slower", "heavier", "changed", "diverged", "lost", "missing", "stale"),
+        (
+            *("match", "incomparable", "slower", "heavier", "improved", "changed"),
+            *("regression", "diverged", "lost", "missing", "stale"),
+        ),
     ),
     Case("what_cannot_be_compared_fails_no_test", lambda judge: judge.PASSING, ("match", "incomparable")),
     Case(

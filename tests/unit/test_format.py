@@ -104,7 +104,7 @@ def test_the_file_ends_with_a_line_end_and_has_no_trailing_blanks() -> None:
 
 def test_empty_collections_stay_on_their_line() -> None:
     bare = msgspec.structs.replace(golden(), curves={})
-    assert {' "curves": {},', ' "routes": {},', ' "rates": [],', ' "timings": []'} <= set(encode(bare).splitlines())
+    assert {' "curves": {},', ' "routes": {},', ' "rates": [],', ' "timings": [],'} <= set(encode(bare).splitlines())
     curve = Curve(losses=[], norms={})
     assert '   "losses": [],' in encode(msgspec.structs.replace(golden(), curves={"float64": curve})).split("\n")
 

@@ -10,7 +10,7 @@ from pytest_optcheck import routes
 from pytest_optcheck.cost.figures import LISTS, TEN, ZOO
 from pytest_optcheck.curves import DTYPES
 from pytest_optcheck.errors import OptcheckError
-from pytest_optcheck.judge import KINDS, PASSING
+from pytest_optcheck.judge import KINDS, PASSING, Kind
 from pytest_optcheck.settings import PROFILES, UPDATES, VARIANT_ROUTES, Settings
 from pytest_optcheck.specs import parse
 from pytest_optcheck.targets import BENCH, Target, chosen
@@ -249,7 +249,13 @@ def test_without_a_word_from_the_user_the_defaults_hold(pytester: pytest.Pyteste
         ("optcheck_workloads = mlp zoo", (), "workloads", ("mlp", "zoo")),
         ("optcheck_workloads = mlp zoo", ("--optcheck-workload=zoo",), "workloads", ("zoo",)),
         ("optcheck_workloads = mlp zoo", ("--optcheck-workload=zoo",), "usual", ("mlp", "zoo")),
-        ("optcheck_allow = changed", (), "allow", frozenset({"changed"})),
+        ("optcheck_allow = changed", (), "allow", frozenset({"changed", "improved"})),
+        ("optcheck_allow = regression", (), "allow", frozenset({"regression"})),
+        ("", (), "ensembles", ("mlp", "digits_cnn")),
+        ("optcheck_ensembles = lstm", (), "ensembles", ("lstm",)),
+        ("optcheck_ensembles = none", (), "ensembles", ()),
+        ("", (), "margin", 0.01),
+        ("optcheck_margin = 0.05", (), "margin", 0.05),
         ("", ("--optcheck-optimizer=torch.optim:SGD()",), "marked", False),
     ],
 )
@@ -265,10 +271,16 @@ def test_an_option_outweighs_its_ini_twin(
         ("", ("--optcheck-route=resum",), "unknown route 'resum'; known are float64, float32, foreach, "),
         ("", ("--optcheck-profile=Quick",), "optcheck profile 'Quick': expected quick, default, full"),
         ("", ("--optcheck-workload=moon",), "unknown workload 'moon'; known are zoo, "),
-        ("", ("--optcheck-allow=match",), "unknown verdict 'match' to allow; known are slower, heavier, changed, "),
+        ("", ("--optcheck-allow=match",), "unknown verdict 'match' to allow; known are slower, heavier, improved, "),
         ("optcheck_cost = speed", (), "optcheck_cost: 'speed' is unknown; expected counts, timing, both or none"),
         ("", ("--optcheck-report=r.html",), "optcheck report 'r.html': expected a file name that ends in .json"),
         ("optcheck_variants = momentum", (), "optimizer spec 'variant:of(momentum)'"),
+        ("optcheck_ensembles = moon", (), "unknown workload 'moon'; known are zoo, "),
+        ("optcheck_ensembles = none mlp", (), "unknown workload 'none'; known are zoo, "),
+        ("optcheck_margin = 1", (), "optcheck_margin: '1' is no share; expected a number between 0 and 1, as 0.01"),
+        ("optcheck_margin = 0", (), "optcheck_margin: '0' is no share; expected a number between 0 and 1, as 0.01"),
+        ("optcheck_margin = nan", (), "optcheck_margin: 'nan' is no share"),
+        ("optcheck_margin = 1 %", (), "optcheck_margin: '1 %' is no share"),
         ("optcheck_optimizers =\n  a:B()\n  a:B( )", (), "optimizer a:B() is configured twice"),
     ],
 )
@@ -319,3 +331,17 @@ def test_the_models_an_optimizer_is_meant_for_are_known_however_it_is_narrowed(
 
 def test_the_settings_import_neither_torch_nor_numpy() -> None:
     assert imported("pytest_optcheck.settings", "torch", "numpy", "scipy") == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "allow", "fails"),
+    [("match", (), False), ("incomparable", (), False), ("changed", (), True), ("changed", ("changed",), False)],
+)
+def test_a_verdict_fails_a_test_unless_it_passes_or_is_allowed(kind: Kind, allow: tuple[str, ...], fails: bool) -> None:
+    assert settings(allow=frozenset(allow)).fails(kind) is fails
+
+
+def test_a_self_test_leaves_marked_tests_out(pytester: pytest.Pytester) -> None:
+    found = read(pytester, LINES, "--optcheck-selftest")
+    assert (found.selftest, found.marked) == (True, False)
+    assert not read(pytester, LINES).selftest
