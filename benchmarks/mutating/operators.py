@@ -57,6 +57,9 @@ NUDGE = 0.01
 HELPERS = frozenset({"isinstance", "issubclass", "cast", "getattr", "hasattr", "setattr", "super"})
 """Functions whose arguments are of different kinds: swapped, they only raise."""
 
+COMMUTATIVE = frozenset({"max", "min", "maximum", "minimum"})
+"""Functions that give the same for their arguments in any order."""
+
 CONTAINER_METHODS = frozenset(
     {"append", "copy", "elements", "extend", "get", "index", "items", "keys", "move_to_end", "pop", "setdefault"}
     | {"update", "values"}
@@ -165,7 +168,7 @@ def _constant(node: ast.Constant) -> Iterator[tuple[str, ast.expr]]:
 def _called(node: ast.Call) -> Iterator[tuple[str, ast.expr]]:
     if isinstance(node.func, ast.Name) and node.func.id in HELPERS:
         return
-    for i, (one, other) in enumerate(itertools.pairwise(node.args)):
+    for i, (one, other) in enumerate(itertools.pairwise(() if _name(node.func) in COMMUTATIVE else node.args)):
         if ast.dump(one) != ast.dump(other) and not isinstance(other, ast.Starred):
             yield ARGUMENTS, ast.Call(node.func, [*node.args[:i], other, one, *node.args[i + 2 :]], node.keywords)
     for i, (first, second) in enumerate(itertools.pairwise(node.keywords)):
@@ -187,6 +190,11 @@ _ALTERED: Mapping[type[ast.expr], Callable[[Any], Iterator[tuple[str, ast.expr]]
     ast.Constant: _constant,
     ast.Call: _called,
 }
+
+
+def _name(function: ast.expr) -> str:
+    """``maximum`` of ``torch.maximum``."""
+    return ast.unparse(function).rpartition(".")[2]
 
 
 def _root(node: ast.expr) -> str:

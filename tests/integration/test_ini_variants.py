@@ -71,6 +71,7 @@ def test_an_argument_that_changes_nothing_is_reported_and_kept(decay: Project) -
     assert {golden["spec"]: golden["variants"] for golden in stored} == {BASE: [VARIANT], VARIANT: []}
 
 
+@pytest.mark.slow
 def test_a_bug_in_a_branch_that_only_a_variant_reaches_fails_that_variant_alone(varied: Project) -> None:
     cases = len(varied.collected())
     varied.edit("toy.py", *BROKEN)
@@ -125,6 +126,7 @@ def test_a_list_makes_variants_of_its_own_where_the_constructor_takes_them(decay
     assert {case.partition("[")[0] for case in decay.collected()} == {BASE, *listed}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["-n0", "-n2"])
 def test_a_variant_that_is_configured_or_shared_is_recorded_once(decay: Project, workers: str) -> None:
     other = "toy:Decay(lr=0.1, weight_decay=0.1)"

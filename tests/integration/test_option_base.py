@@ -38,15 +38,14 @@ from pytest_optcheck.cost.peer import Peer
 sys.path.insert(0, "src")
 with Peer(revisions.find("HEAD~1", Path(), Path())) as peer:
     print("starting", flush=True)
-    peer.ask("base", "prepare", spec="{SPEC}", device="cpu", needs={{}}, names=None)
-    peer.ask("base", "fresh")
+    peer.time("{SPEC}", "cpu", {{}})
     print("timing", flush=True)
     for _ in range(0 if sys.argv[1] == "ending" else 10**9):
-        peer.ask("base", "sample", steps=1000)
+        peer.time("{SPEC}", "cpu", {{}})
     print("ending", flush=True)
 print("ended", flush=True)
 """
-"""Times blocks without an end, unless the end is what is asked for."""
+"""Compares times without an end, unless the end is what is asked for."""
 
 
 @dataclass(frozen=True)
@@ -174,9 +173,7 @@ def test_an_interruption_leaves_nothing_behind(tmp_path: Path, moment: str, how:
         driver.send_signal(how)
     output, complaints = driver.communicate(timeout=ENDS_S)
     assert moment == "ending" or "ending" not in output
-    links = ("During handling of the above exception", "was the direct cause of the following exception")
-    chained = sum(complaints.count(link) for link in links)
-    assert complaints.count("Traceback") - chained <= 1, "only the driver itself has anything to say"
+    assert complaints.count("Traceback") <= 1, "only the driver itself has anything to say"
     deadline = time.monotonic() + ENDS_S
     while (left := [*scratch.glob("*base*"), *_processes(scratch)]) and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -159,6 +159,7 @@ def guarded(library: Project, discovered_curves: Path) -> Project:
     return library
 
 
+@pytest.mark.slow
 def test_an_update_in_parallel_records_what_can_be_and_tables_all(library: Project) -> None:
     result = library.run("--optcheck-update", "--optcheck-discover", "lib", "-n2")
     result.assert_outcomes(passed=5)

@@ -41,6 +41,8 @@ def altered(text: str) -> list[str]:
         ("'text'", []),
         ("f(a, b)", ["f(b, a)"]),
         ("f(a, a)", []),
+        ("max(a, b)", []),
+        ("torch.maximum(a, b, out=a)", []),
         ("f(x=a, y=b)", ["f(x=b, y=a)"]),
         ("f(*rest, a)", ["f(a, *rest)"]),
         ("isinstance(x, Tensor)", []),
