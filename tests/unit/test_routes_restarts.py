@@ -76,6 +76,15 @@ def test_a_load_that_leaves_settings_as_they_are_departs() -> None:
     assert resumed.losses[RESTART + 1] != pytest.approx(plain.losses[RESTART + 1], rel=1e-9)
 
 
+def test_a_nan_in_the_state_is_not_a_change_of_it() -> None:
+    class Marks(Rule):
+        def moments(self, p: Tensor, state: dict[str, Any], gradient: Tensor) -> None:
+            super().moments(p, state, gradient)
+            state["unread"] = torch.full_like(p, torch.nan)
+
+    assert training("resume", Marks).laws.broken == {}
+
+
 def test_resumed_objects_are_fresh() -> None:
     built: list[Rule] = []
 
