@@ -65,8 +65,8 @@ def _left_alone(statement: ast.stmt) -> bool:
             return True
         case ast.AnnAssign(annotation=annotation):
             return "TypeAlias" in ast.unparse(annotation)
-        case ast.If(body=body, orelse=[]):  # decides whether to warn
-            return all(_left_alone(inner) for inner in body)
+        case ast.If(body=body, orelse=orelse):  # decides whether to warn
+            return all(_left_alone(inner) for inner in (*body, *orelse))
     return False
 
 
