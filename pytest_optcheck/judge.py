@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 from pytest_optcheck.curves import EPS, PLAIN, deviation, share
 
@@ -31,19 +31,7 @@ Kind = Literal[
     "missing",
     "stale",
 ]
-KINDS: tuple[Kind, ...] = (
-    "match",
-    "incomparable",
-    "slower",
-    "heavier",
-    "improved",
-    "changed",
-    "regression",
-    "diverged",
-    "lost",
-    "missing",
-    "stale",
-)
+KINDS: tuple[Kind, ...] = get_args(Kind)
 """Every verdict, best first. `improved` and `regression` are what `convergence` makes of a change."""
 
 PASSING: tuple[Kind, ...] = ("match", "incomparable")

@@ -90,7 +90,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="let this verdict pass with a warning; may be repeated (ini: optcheck_allow)",
     )
     ini = parser.addini
-    ini("optcheck_optimizers", "optimizers to check: SPEC, or SPEC @ workload, workload", "linelist")
+    ini("optcheck_optimizers", "optimizers to check: SPEC, or SPEC @ workload, workload [route, route]", "linelist")
     ini("optcheck_discover", "modules whose optimizers are all checked", "args")
     ini("optcheck_arguments", "discovered optimizers with the arguments they need, one SPEC a line", "linelist")
     ini(
@@ -115,6 +115,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=["mlp", "digits_cnn"],
     )
     ini("optcheck_margin", "relative difference of losses and steps that counts as none", "string", default="0.01")
+    ini(
+        "optcheck_testpaths",
+        "where marked tests are looked for if no path is given; empty for nowhere (default: testpaths)",
+        "args",
+        default=None,
+    )
     ini("optcheck_report", "file for every figure of the run, as JSON", "string", default="")
     ini("optcheck_device", "cpu, cuda, cuda:N or auto", "string", default="cpu")
     ini("optcheck_curves", "directory of the goldens", "string", default="reference_curves")
@@ -143,6 +149,9 @@ def pytest_configure(config: pytest.Config) -> None:
         settings = Settings.from_pytest_config(config)
     except OptcheckError as error:
         raise pytest.UsageError(str(error)) from error
+    paths = config.getini("optcheck_testpaths")
+    if paths is not None and config.args_source is not config.ArgsSource.ARGS:
+        config.args[:] = paths
     on_worker = hasattr(config, "workerinput")
     config.stash[SETTINGS] = settings
     config.pluginmanager.register(Suite(settings, on_worker=on_worker), "optcheck-suite")

@@ -17,7 +17,7 @@ from pytest_optcheck.errors import OptcheckError
 from pytest_optcheck.goldens import Goldens
 from pytest_optcheck.oracles.names import declared
 from pytest_optcheck.specs import parse
-from pytest_optcheck.targets import BENCH, chosen, known_names, quick, read_target
+from pytest_optcheck.targets import BENCH, chosen, known_names, known_routes, quick, read_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -137,7 +137,7 @@ class Settings:
             diverging=frozenset(parse(line).text for line in config.getini("optcheck_diverging")),
             marked=not (option.optcheck_optimizer or option.optcheck_base or option.optcheck_selftest),
             profile=profile,
-            routes=_routes(option.optcheck_route or config.getini("optcheck_routes")),
+            routes=known_routes(option.optcheck_route or config.getini("optcheck_routes")),
             variants=_variants(config.getini("optcheck_variants")),
             discover=() if option.optcheck_optimizer and not option.optcheck_discover else _modules(config),
             discovered_on=known_names(config.getini("optcheck_workloads") or BENCH, known),
@@ -182,6 +182,10 @@ class Settings:
 
     def scope(self, target: Target, workload: str) -> Scope:
         """What the golden of a target is recorded with."""
+        if target.routes:
+            both = tuple(name for name in target.routes if not self.routes or name in self.routes)
+            narrowed = replace(self, routes=both).scope(replace(target, routes=()), workload) if both else None
+            return narrowed or Scope(DTYPES[:1], checked=())
         among = target.among or target.workloads
         on_cheapest = workload == self._cheapest(among)
         variable = target.varied and not target.spec.schedulers
@@ -193,9 +197,8 @@ class Settings:
         if not target.discovered or self.profile == "full":
             guarded = varied and not target.discovered
             timed = on_cheapest and self._asks(TIMING) and self.profile != "quick" and not target.spec.schedulers
-            checked = (
-                DTYPES if self.profile == "full" or self.routes or workload in BENCH or on_cheapest else DTYPES[:1]
-            )
+            everywhere = self.profile == "full" or workload in BENCH or on_cheapest
+            checked = self.dtypes if self.routes else DTYPES if everywhere else DTYPES[:1]
             found = Scope(self.dtypes or DTYPES, names, varied, guarded, twice=on_cheapest, checked=checked)
             return replace(found, counted=counted, timed=timed)
         names = tuple(name for name in names if name not in routes.OWN_CURVE)
@@ -269,15 +272,6 @@ def _profile(name: str) -> str:
     if name not in PROFILES:
         raise OptcheckError(f"optcheck profile {name!r}: expected {', '.join(PROFILES)}")
     return name
-
-
-def _routes(names: Iterable[str]) -> tuple[str, ...]:
-    asked = tuple(dict.fromkeys(names))
-    for name in asked:
-        if name not in (*DTYPES, *routes.NAMES, COUNTS, TIMING):
-            known = ", ".join((*DTYPES, *routes.NAMES, COUNTS, TIMING))
-            raise OptcheckError(f"unknown route {name!r}; known are {known}")
-    return asked
 
 
 def _variants(lines: Sequence[str]) -> tuple[str, ...]:

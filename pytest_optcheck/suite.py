@@ -132,7 +132,8 @@ class Suite:
     ) -> None:
         """Drop what is neither a case nor marked; the zero-code items come first."""
         cases = [item for item in items if isinstance(item, (CaseItem, LeftOutItem))]
-        marked = [item for item in items if item not in set(cases) and self._runs(item)]
+        own = set(cases)
+        marked = [item for item in items if item not in own and self._runs(item)]
         kept = {*cases, *marked}
         others = [item for item in items if item not in kept]
         if self.complaints or not kept:

