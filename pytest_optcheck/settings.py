@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_optcheck import devices, environment, judge, routes, workloads
+from pytest_optcheck import devices, environment, judge, options, routes
 from pytest_optcheck.cases import COUNTS, TIMING, Scope
 from pytest_optcheck.convergence import MARGIN
 from pytest_optcheck.cost.figures import LISTS, MANY, ZOO
@@ -20,7 +18,7 @@ from pytest_optcheck.specs import parse
 from pytest_optcheck.targets import BENCH, chosen, known_names, known_routes, quick, read_target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     import pytest
 
@@ -35,10 +33,6 @@ UPDATES: Mapping[str, frozenset[judge.Kind]] = {
     "all": frozenset(judge.KINDS) - {"match", "incomparable"},
 }
 """``--optcheck-update`` value -> the verdicts whose goldens it records anew."""
-
-
-PROFILES = ("quick", "default", "full")
-"""How much is checked: little on two models, all that is cheap, everything."""
 
 
 VARIANT_ROUTES = ("foreach", "fused", "resume")
@@ -62,7 +56,7 @@ class Settings:
         allow: verdicts that warn instead of failing.
         diverging: canonical specs that are declared to leave the finite numbers.
         marked: whether marked tests run; not if one optimizer was asked for by option.
-        profile: one of `PROFILES`.
+        profile: one of `options.PROFILES`.
         routes: routes, or dtypes of the plain one, to which everything is narrowed; empty for no narrowing.
         variants: ``auto``, ``none``, or settings as text, each of which makes a variant.
         discover: modules whose optimizers are all checked.
@@ -113,16 +107,17 @@ class Settings:
             OptcheckError: a value is unknown, a spec is malformed, or recording is refused here.
         """
         option = config.option
-        selftest = _selftest(config)
-        known = _known_workloads(config)
+        selftest = options.selftest(config)
+        known = options.known_workloads(config)
         only = known_names(option.optcheck_workload or (), known)
         usual = known_names(config.getini("optcheck_workloads") or known, known)
         default = only or usual
-        lines = [*config.getini("optcheck_optimizers"), *_hooked_specs(config)]
+        lines = [*config.getini("optcheck_optimizers"), *options.hooked_specs(config)]
         configured = [read_target(line, default, usual, known) for line in lines]
         worker_device = getattr(config, "workerinput", {}).get("optcheck_device")
-        curves = option.optcheck_curves
-        profile = _profile(option.optcheck_profile or config.getini("optcheck_profile"))
+        written = option.optcheck_curves
+        curves = Path(config.invocation_params.dir, written) if written else options.ini_path(config, "optcheck_curves")
+        profile = options.profile(option.optcheck_profile or config.getini("optcheck_profile"))
         targets = chosen(option.optcheck_optimizer or (), configured, only, default, usual)
         settings = cls(
             targets=tuple(map(quick, targets)) if profile == "quick" and not only else targets,
@@ -130,27 +125,27 @@ class Settings:
             workloads=default,
             only=only,
             device=worker_device or devices.resolve(option.optcheck_device or config.getini("optcheck_device")),
-            curves=Path(config.invocation_params.dir, curves) if curves else _ini_path(config, "optcheck_curves"),
+            curves=curves,
             update=UPDATES[option.optcheck_update] if option.optcheck_update else frozenset(),
             reason=option.optcheck_reason or "",
-            allow=_verdicts(option.optcheck_allow or config.getini("optcheck_allow")),
+            allow=options.verdicts(option.optcheck_allow or config.getini("optcheck_allow")),
             diverging=frozenset(parse(line).text for line in config.getini("optcheck_diverging")),
             marked=not (option.optcheck_optimizer or option.optcheck_base or option.optcheck_selftest),
             profile=profile,
             routes=known_routes(option.optcheck_route or config.getini("optcheck_routes")),
-            variants=_variants(config.getini("optcheck_variants")),
-            discover=() if option.optcheck_optimizer and not option.optcheck_discover else _modules(config),
+            variants=options.variants(config.getini("optcheck_variants")),
+            discover=() if option.optcheck_optimizer and not option.optcheck_discover else options.modules(config),
             discovered_on=known_names(config.getini("optcheck_workloads") or BENCH, known),
             arguments=tuple(parse(line).text for line in config.getini("optcheck_arguments")),
             usual=usual,
-            cost=_aspects(config.getini("optcheck_cost")),
-            base=_base(config),
+            cost=options.aspects(config.getini("optcheck_cost")),
+            base=options.base(config),
             root=config.rootpath,
-            report=_report(config),
+            report=options.report(config),
             same_as=declared(config.getini("optcheck_same_as")),
             selftest=selftest,
-            ensembles=_ensembles(config.getini("optcheck_ensembles"), known),
-            margin=_margin(config.getini("optcheck_margin")),
+            ensembles=options.ensembles(config.getini("optcheck_ensembles"), known),
+            margin=options.margin(config.getini("optcheck_margin")),
         )
         if settings.update and worker_device is None:
             settings.check_may_record(force=option.optcheck_force)
@@ -246,114 +241,3 @@ class Settings:
                 "looks at the change; --optcheck-force overrides"
             )
         Goldens(self.curves).check_writable()
-
-
-def _ini_path(config: pytest.Config, name: str) -> Path:
-    return Path(config.inipath.parent if config.inipath else config.rootpath, config.getini(name))
-
-
-def _known_workloads(config: pytest.Config) -> dict[str, str]:
-    known = dict(workloads.BUILTIN)
-    for added in config.hook.pytest_optcheck_workloads(config=config):
-        for name, target in added.items():
-            if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in known:
-                raise OptcheckError(f"workload name {name!r}: expected a new one of lower-case letters, digits and _")
-            if not re.fullmatch(r"[\w.]+:\w+", target):
-                raise OptcheckError(f"workload {name!r}: {target!r} is not of the form module:Class")
-            known[name] = target
-    return known
-
-
-def _hooked_specs(config: pytest.Config) -> list[str]:
-    return [line for added in config.hook.pytest_optcheck_specs(config=config) for line in added]
-
-
-def _profile(name: str) -> str:
-    if name not in PROFILES:
-        raise OptcheckError(f"optcheck profile {name!r}: expected {', '.join(PROFILES)}")
-    return name
-
-
-def _variants(lines: Sequence[str]) -> tuple[str, ...]:
-    """``auto``, ``none``, or settings that are checked to be readable."""
-    listed = tuple(line for line in lines if line not in ("auto", "none"))
-    for line in listed:
-        parse(f"variant:of({line})")
-    return listed or tuple(lines[:1]) or ("auto",)
-
-
-def _modules(config: pytest.Config) -> tuple[str, ...]:
-    """Modules to be searched for optimizers."""
-    named = tuple(dict.fromkeys(config.option.optcheck_discover or config.getini("optcheck_discover")))
-    for name in named:
-        if not all(part.isidentifier() for part in name.split(".")):
-            raise OptcheckError(f"optcheck_discover: {name!r} is no module name; expected one as torch.optim")
-    return named
-
-
-def _aspects(names: Sequence[str]) -> tuple[str, ...]:
-    """What is asked of a step beside what it computes."""
-    if names == ["none"]:
-        return ()
-    for name in names:
-        if name not in (COUNTS, TIMING):
-            raise OptcheckError(f"optcheck_cost: {name!r} is unknown; expected {COUNTS}, {TIMING}, both or none")
-    return tuple(names)
-
-
-def _ensembles(names: Sequence[str], known: Mapping[str, str]) -> tuple[str, ...]:
-    """The reference models on which runs over many seeds are kept."""
-    return () if list(names) == ["none"] else known_names(names, known)
-
-
-def _margin(text: str) -> float:
-    """The relative difference that is none."""
-    with contextlib.suppress(ValueError):
-        if 0.0 < float(text) < 1.0:
-            return float(text)
-    raise OptcheckError(f"optcheck_margin: {text!r} is no share; expected a number between 0 and 1, as 0.01 for 1 %")
-
-
-def _base(config: pytest.Config) -> str:
-    """What the code is compared with, if it can be found."""
-    asked: str = config.option.optcheck_base or ""
-    if asked:
-        from pytest_optcheck.cost import revisions
-
-        if config.option.optcheck_update:
-            raise OptcheckError("--optcheck-base compares and --optcheck-update records: give one of them")
-        revisions.find(asked, config.rootpath, Path.cwd())
-    return asked
-
-
-def _selftest(config: pytest.Config) -> bool:
-    """Whether optimizers are broken; what is broken is neither recorded nor compared with other code."""
-    option = config.option
-    for name, given in {"update": option.optcheck_update, "base": option.optcheck_base}.items():
-        if option.optcheck_selftest and given:
-            raise OptcheckError(
-                f"--optcheck-selftest breaks optimizers to see whether their goldens notice, and --optcheck-{name} "
-                "does something else: give one of them"
-            )
-    return bool(option.optcheck_selftest)
-
-
-def _report(config: pytest.Config) -> Path | None:
-    """The file for the figures of the run, by option or ini setting."""
-    asked = config.option.optcheck_report
-    written = asked or config.getini("optcheck_report")
-    if not written:
-        return None
-    if not written.endswith(".json"):
-        raise OptcheckError(f"optcheck report {written!r}: expected a file name that ends in .json")
-    return Path(config.invocation_params.dir, asked) if asked else _ini_path(config, "optcheck_report")
-
-
-def _verdicts(names: Iterable[str]) -> frozenset[str]:
-    """Who lets a change pass lets one for the better pass."""
-    allowed = frozenset(names)
-    known = [kind for kind in judge.KINDS if kind not in judge.PASSING]
-    unknown = allowed - set(known)
-    if unknown:
-        raise OptcheckError(f"unknown verdict {min(unknown)!r} to allow; known are {', '.join(known)}")
-    return allowed | {"improved"} if "changed" in allowed else allowed

@@ -11,7 +11,8 @@ from pytest_optcheck.cost.figures import LISTS, TEN, ZOO
 from pytest_optcheck.curves import DTYPES
 from pytest_optcheck.errors import OptcheckError
 from pytest_optcheck.judge import KINDS, PASSING, Kind
-from pytest_optcheck.settings import PROFILES, UPDATES, VARIANT_ROUTES, Settings
+from pytest_optcheck.options import PROFILES
+from pytest_optcheck.settings import UPDATES, VARIANT_ROUTES, Settings
 from pytest_optcheck.specs import parse
 from pytest_optcheck.targets import BENCH, Target, chosen, read_target
 
