@@ -19,6 +19,7 @@ import time
 import warnings
 from collections import Counter
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,8 +54,9 @@ SCHEDULED = 0.2
 NEVER = "never executed"
 """Why a mutant survives of which no case runs a line."""
 
-PATIENCE_S = 8.0
-"""Seconds of cases for a mutant that a review says cannot be killed: all were tried with it when it was read."""
+PATIENCE_S, REVIEWED_S = 25.0, 6.0
+"""Seconds of cases for a mutant, and for one that a review says cannot be killed: what survives them is a survivor,
+although a later case, of the same routes with another optimizer, might have killed it."""
 
 PROGRESS = 50
 """Mutants between two lines of progress."""
@@ -171,7 +173,8 @@ class Bench:
             for index, mutant in enumerate(mutants)
             if not mutant.cases
         }
-        tried = [mutant if entries[index] is None else self._briefly(mutant) for index, mutant in enumerate(mutants)]
+        patience_s = [PATIENCE_S if entry is None else REVIEWED_S for entry in entries]
+        tried = [self._briefly(mutant, seconds) for mutant, seconds in zip(mutants, patience_s, strict=True)]
 
         def work(index: int, send: Send) -> None:
             judging.judge(tried[index], self.host, self.cases, self.reach.cost_s, send)
@@ -196,14 +199,11 @@ class Bench:
     def _cost_s(self, mutant: Mutant) -> float:
         return sum(self.reach.cost_s[case] for case in mutant.cases)
 
-    def _briefly(self, mutant: Mutant) -> Mutant:
-        """`mutant` with no more cases than `PATIENCE_S` allows, and with one at least if there is any."""
-        kept: list[int] = []
-        for number in mutant.cases:
-            if kept and sum(self.reach.cost_s[case] for case in (*kept, number)) > PATIENCE_S:
-                break
-            kept.append(number)
-        return replace(mutant, cases=kept)
+    def _briefly(self, mutant: Mutant, seconds: float) -> Mutant:
+        """`mutant` with no more cases than `seconds` allow, and with one at least if there is any."""
+        spent = accumulate(self.reach.cost_s[case] for case in mutant.cases)
+        kept = [case for case, sum_s in zip(mutant.cases, spent, strict=True) if sum_s <= seconds]
+        return replace(mutant, cases=kept or mutant.cases[:1])
 
 
 if __name__ == "__main__":

@@ -26,6 +26,10 @@ Lines = dict[str, dict[int, set[int]]]
 """Module -> line -> numbers of the cases that ran it."""
 
 
+LIKELY = 10
+"""Cases that are tried before one of every route is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reach:
     """What one pass over all cases found.
@@ -75,8 +79,13 @@ def trace(host: Host, cases: Cases, jobs: int) -> Reach:
 
 
 def ordered(cases: Cases, reach: Reach, numbers: Iterable[int]) -> list[int]:
-    """Those most likely to end soon first, the cheapest of them before all."""
-    return sorted(numbers, key=lambda index: (cases.rank(index), reach.cost_s[index], index))
+    """Those most likely to end soon first, then one of every route, then all others; the cheapest before the dear."""
+    known = sorted(numbers, key=lambda index: (cases.rank(index), reach.cost_s[index], index))
+    likely, others = known[:LIKELY], known[LIKELY:]
+    first: dict[tuple[str, str | None], int] = {}
+    for index in others:
+        first.setdefault((cases.all[index].route, cases.all[index].dtype), index)
+    return list(dict.fromkeys((*likely, *first.values(), *others)))
 
 
 def _traced(
