@@ -163,8 +163,8 @@ MISTAKES = [
     Mistake("final_loss_of_the_start", "final_old=curve.losses[-1].value", "final_old=curve.losses[0].value"),
     Mistake(
         "kinds_out_of_order",
-        '] = (\n    "match",\n    "incomparable",\n',
-        '] = (\n    "incomparable",\n    "match",\n',
+        'Kind = Literal[\n    "match",\n    "incomparable",\n',
+        'Kind = Literal[\n    "incomparable",\n    "match",\n',
     ),
 ]
 

@@ -14,6 +14,8 @@ from benchmarks.mutating import operators
 from benchmarks.mutating.places import WIDTH, Alteration, header_lines
 from benchmarks.mutating.walking import alterations, matching
 
+pytestmark = pytest.mark.filterwarnings("ignore:\"is not\" with a literal:SyntaxWarning")  # altered code is compiled
+
 SOURCE = '''
 """A module."""
 import math
