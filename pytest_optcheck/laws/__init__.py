@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 OF_ROUTES: Mapping[str, str] = {
     "closure_once": "step calls the closure once (route closure)",
+    "closure_loss": "step returns the loss that the closure returned (route closure)",
     "history_kept": "a step that is said to be differentiable is (route differentiable)",
     "inf_step_skipped": "a step whose gradients are not finite moves nothing (route scaled)",
     "loaded_dict_untouched": "load_state_dict leaves the dict it is given as it is (routes that resume)",

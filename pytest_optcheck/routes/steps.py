@@ -26,7 +26,7 @@ SCALE = 2.0**10
 
 
 class WithClosure(Route):
-    """``step(closure)`` on an optimizer that could do without; it must call the closure once."""
+    """``step(closure)`` on an optimizer that could do without; it must call the closure once and return its loss."""
 
     closure = True
 
@@ -36,18 +36,20 @@ class WithClosure(Route):
         return not needs.closure and not needs.evaluated
 
     def step(self, training: Training, *closure: Callable[[], Tensor]) -> None:
-        """One update, the calls counted."""
-        calls = 0
+        """One update, the closure's losses kept."""
+        losses: list[Tensor] = []
 
-        def counted() -> Tensor:
-            nonlocal calls
-            calls += 1
+        def kept() -> Tensor:
             with torch.enable_grad():
-                return closure[0]()
+                losses.append(closure[0]())
+            return losses[-1]
 
-        training.optimizer.step(counted)
-        if calls != 1:
-            training.laws.breaks("closure_once", f"update {training.updates + 1} called the closure {calls} times")
+        returned = training.optimizer.step(kept)
+        update = f"update {training.updates + 1}"
+        if len(losses) != 1:
+            training.laws.breaks("closure_once", f"{update} called the closure {len(losses)} times")
+        elif returned is None or float(returned) != float(losses[0]):
+            training.laws.breaks("closure_loss", f"{update} returned {returned} for a loss of {float(losses[0]):.4g}")
 
 
 class SetToNoneFalse(Route):

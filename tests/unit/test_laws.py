@@ -25,7 +25,7 @@ from pytest_optcheck.settings import Settings
 from pytest_optcheck.training import Training, train
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 MIXED = Mixed()
@@ -116,6 +116,13 @@ class DecaysInInfiniteSteps(Rule):
         return super().gradient(p, group) / (getattr(self, "grad_scale", None) or 1.0)
 
 
+class ForgetsLoss(Rule):
+    """closure_loss."""
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # noqa: ANN401 - see Rule
+        super().step(closure)
+
+
 class EmptiesLoadedDict(Rule):
     """loaded_dict_untouched."""
 
@@ -202,6 +209,7 @@ BREAKERS: Mapping[str, tuple[type[Rule], str]] = {
     "settings_kept": (DecaysRate, PLAIN),
     "lr_zero": (DecaysWithoutRate, PLAIN),
     "closure_once": (AsksTwice, "closure"),
+    "closure_loss": (ForgetsLoss, "closure"),
     "history_kept": (DetachesInDifferentiable, "differentiable"),
     "inf_step_skipped": (DecaysInInfiniteSteps, "scaled"),
     "loaded_dict_untouched": (EmptiesLoadedDict, "resume"),
@@ -313,7 +321,16 @@ def test_nothing_is_watched_unless_it_is_asked_for(law: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "law", ["closure_once", "history_kept", "inf_step_skipped", "loaded_dict_untouched", "state_kept", "weights_only"]
+    "law",
+    [
+        "closure_once",
+        "closure_loss",
+        "history_kept",
+        "inf_step_skipped",
+        "loaded_dict_untouched",
+        "state_kept",
+        "weights_only",
+    ],
 )
 def test_what_a_route_checks_itself_is_always_watched(law: str) -> None:
     assert set(trained(*WATCHED[law], watch=False).broken) == {law}

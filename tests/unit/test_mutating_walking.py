@@ -14,7 +14,7 @@ from benchmarks.mutating import operators
 from benchmarks.mutating.places import WIDTH, Alteration, header_lines
 from benchmarks.mutating.walking import alterations, matching
 
-pytestmark = pytest.mark.filterwarnings("ignore:\"is not\" with a literal:SyntaxWarning")  # altered code is compiled
+pytestmark = pytest.mark.filterwarnings('ignore:"is not" with a literal:SyntaxWarning')  # altered code is compiled
 
 SOURCE = '''
 """A module."""
