@@ -34,7 +34,7 @@ from benchmarks.mutating.files import FILES, OPTIMIZERS, SCHEDULERS, File  # noq
 from benchmarks.mutating.forks import each  # noqa: E402
 from benchmarks.mutating.hosting import Host  # noqa: E402
 from benchmarks.mutating.judging import KILLED, OUTCOMES, SURVIVED, Mutant, Outcome  # noqa: E402
-from benchmarks.mutating.reviewed import review  # noqa: E402
+from benchmarks.mutating.reviews import review  # noqa: E402
 from benchmarks.mutating.scoring import Judged  # noqa: E402
 
 if TYPE_CHECKING:

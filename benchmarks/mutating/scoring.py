@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from benchmarks.figures import Figures
     from benchmarks.mutating.judging import Mutant, Outcome
     from benchmarks.mutating.naive import Rules
-    from benchmarks.mutating.reviewed import Review
+    from benchmarks.mutating.reviews.base import Review
     from benchmarks.mutating.trying import Cases
 
 LINES = 30

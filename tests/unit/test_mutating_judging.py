@@ -17,7 +17,8 @@ from benchmarks.mutating.files import File
 from benchmarks.mutating.forks import HANGS
 from benchmarks.mutating.judging import EQUIVALENT, KILLED, SURVIVED, UNREACHABLE, Mutant, Outcome
 from benchmarks.mutating.naive import Rules
-from benchmarks.mutating.reviewed import REVIEWS, Review, review
+from benchmarks.mutating.reviews import REVIEWS, review
+from benchmarks.mutating.reviews.base import Review
 from benchmarks.mutating.scoring import Judged
 from benchmarks.mutating.trying import Failing
 from benchmarks.mutating.walking import alterations
