@@ -74,6 +74,8 @@ class Scope:
         timed: whether its step is timed against the control.
         checked: of its dtypes, those that the plain route is checked in where the golden has a curve in the widest.
         ensemble: whether runs over many seeds are kept on the reference models that they are configured for.
+        implied: whether the plain route is left to ``resume`` where that lands on the same curve: it begins like it,
+            ends like it, and is held against all of it.
     """
 
     dtypes: tuple[Dtype, ...] = DTYPES
@@ -86,6 +88,7 @@ class Scope:
     timed: bool = False
     checked: tuple[Dtype, ...] = DTYPES
     ensemble: bool = True
+    implied: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -179,8 +179,9 @@ class Settings:
         """What the golden of a target is recorded with."""
         if target.routes:
             both = tuple(name for name in target.routes if not self.routes or name in self.routes)
-            narrowed = replace(self, routes=both).scope(replace(target, routes=()), workload) if both else None
-            return narrowed or Scope(DTYPES[:1], checked=())
+            if not both:
+                return Scope(DTYPES[:1], checked=())
+            return replace(replace(self, routes=both).scope(replace(target, routes=()), workload), twice=False)
         among = target.among or target.workloads
         on_cheapest = workload == self._cheapest(among)
         variable = target.varied and not target.spec.schedulers
@@ -219,7 +220,8 @@ class Settings:
         wanted = () if self.profile == "quick" else VARIANT_ROUTES
         names = tuple(name for name in wanted if not self.routes or name in self.routes)
         counted = self._counted(LISTS if self.profile == "full" else (ZOO,))
-        return Scope(DTYPES[:1], names, counted=counted, ensemble=False)
+        implied = self.profile == "default" and not self.routes
+        return Scope(DTYPES[:1], names, counted=counted, ensemble=False, implied=implied)
 
     def chosen_variants(self, spec: TextSpec, derived: tuple[TextSpec, ...]) -> tuple[TextSpec, ...]:
         """The derived variants, or those that the user lists and the constructor takes."""

@@ -131,6 +131,16 @@ def test_two_runs_are_compared_on_the_first_model_alone(discovered: str) -> None
 
 
 @pytest.mark.parametrize(
+    ("fields", "implied"), [({}, True), ({"profile": "full"}, False), ({"routes": ("resume",)}, False)]
+)
+def test_the_plain_route_of_a_variant_is_left_to_resume_in_the_usual_profile(
+    fields: dict[str, Any], implied: bool
+) -> None:
+    assert settings(**fields).variant_scope.implied is implied
+    assert not settings(**fields).scope(Target(SGD, ("zoo",)), "zoo").implied
+
+
+@pytest.mark.parametrize(
     ("workload", "fields", "expected"),
     [
         ("zoo", {}, DTYPES),
@@ -172,7 +182,7 @@ def test_a_line_may_narrow_its_optimizer_to_a_few_routes(
     assert target == Target(SGD, ("zoo",), among=("zoo",), routes=own)
     scope = settings(routes=asked).scope(target, "zoo")
     assert (scope.checked, scope.routes, bool(scope.counted)) == (dtypes, names, "counts" in own)
-    assert (scope.varied, scope.timed) == (False, False)
+    assert (scope.varied, scope.timed, scope.twice) == (False, False, not own)
 
 
 def test_a_discovered_optimizer_is_varied_but_gets_no_goldens_for_that() -> None:
