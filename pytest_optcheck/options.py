@@ -22,8 +22,11 @@ PROFILES = ("quick", "default", "full")
 """How much is checked: little on two models, all that is cheap, everything."""
 
 
-def ini_path(config: pytest.Config, name: str) -> Path:
-    """A path in the ini file is meant from where that lies."""
+def path(config: pytest.Config, name: str) -> Path:
+    """A path by option, meant from where pytest was started, or by ini setting, meant from where that lies."""
+    written = getattr(config.option, name)
+    if written:
+        return Path(config.invocation_params.dir, written)
     return Path(config.inipath.parent if config.inipath else config.rootpath, config.getini(name))
 
 
@@ -118,13 +121,12 @@ def selftest(config: pytest.Config) -> bool:
 
 def report(config: pytest.Config) -> Path | None:
     """The file for the figures of the run, by option or ini setting."""
-    asked = config.option.optcheck_report
-    written = asked or config.getini("optcheck_report")
+    written = config.option.optcheck_report or config.getini("optcheck_report")
     if not written:
         return None
     if not written.endswith(".json"):
         raise OptcheckError(f"optcheck report {written!r}: expected a file name that ends in .json")
-    return Path(config.invocation_params.dir, asked) if asked else ini_path(config, "optcheck_report")
+    return path(config, "optcheck_report")
 
 
 def verdicts(names: Iterable[str]) -> frozenset[str]:

@@ -115,8 +115,6 @@ class Settings:
         lines = [*config.getini("optcheck_optimizers"), *options.hooked_specs(config)]
         configured = [read_target(line, default, usual, known) for line in lines]
         worker_device = getattr(config, "workerinput", {}).get("optcheck_device")
-        written = option.optcheck_curves
-        curves = Path(config.invocation_params.dir, written) if written else options.ini_path(config, "optcheck_curves")
         profile = options.profile(option.optcheck_profile or config.getini("optcheck_profile"))
         targets = chosen(option.optcheck_optimizer or (), configured, only, default, usual)
         settings = cls(
@@ -125,7 +123,7 @@ class Settings:
             workloads=default,
             only=only,
             device=worker_device or devices.resolve(option.optcheck_device or config.getini("optcheck_device")),
-            curves=curves,
+            curves=options.path(config, "optcheck_curves"),
             update=UPDATES[option.optcheck_update] if option.optcheck_update else frozenset(),
             reason=option.optcheck_reason or "",
             allow=options.verdicts(option.optcheck_allow or config.getini("optcheck_allow")),

@@ -44,31 +44,28 @@ class Target:
     routes: tuple[str, ...] = ()
 
 
-def known_names(asked: Iterable[str], known: Mapping[str, str]) -> tuple[str, ...]:
+def known_names(asked: Iterable[str], known: Iterable[str], what: str = "workload") -> tuple[str, ...]:
     """`asked` without repetitions, every one of them known.
+
+    Args:
+        asked: names.
+        known: those that there are, in the order in which they are told.
+        what: they are names of.
 
     Raises:
         OptcheckError: one is not.
     """
     names = tuple(dict.fromkeys(asked))
+    known = tuple(known)
     for name in names:
         if name not in known:
-            raise OptcheckError(f"unknown workload {name!r}; known are {', '.join(known)}")
+            raise OptcheckError(f"unknown {what} {name!r}; known are {', '.join(known)}")
     return names
 
 
 def known_routes(asked: Iterable[str]) -> tuple[str, ...]:
-    """`asked` without repetitions, every one of them a route, a dtype of the plain one, or an aspect of a step.
-
-    Raises:
-        OptcheckError: one is not.
-    """
-    known = (*DTYPES, *routes.NAMES, COUNTS, TIMING)
-    names = tuple(dict.fromkeys(asked))
-    for name in names:
-        if name not in known:
-            raise OptcheckError(f"unknown route {name!r}; known are {', '.join(known)}")
-    return names
+    """The same of routes, dtypes of the plain one and aspects of a step."""
+    return known_names(asked, (*DTYPES, *routes.NAMES, COUNTS, TIMING), "route")
 
 
 def read_target(line: str, default: tuple[str, ...], usual: tuple[str, ...], known: Mapping[str, str]) -> Target:

@@ -22,7 +22,7 @@ from pytest_optcheck.environment import cpu
 try:
     import resource
 except ImportError:  # Windows
-    resource = None  # type: ignore[assignment]
+    resource = None  # type: ignore[assignment] # mypy has it a module
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 try:
     import fcntl
 except ImportError:  # Windows: no timing there, and nothing to keep apart
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None  # type: ignore[assignment] # mypy has it a module
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

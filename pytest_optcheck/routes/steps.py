@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from pytest_optcheck.laws.base import moved, values
 from pytest_optcheck.routes.base import Route, rows_only
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from torch import Tensor
 
     from pytest_optcheck.curves import Needs
     from pytest_optcheck.training import Training
@@ -48,8 +47,14 @@ class WithClosure(Route):
         update = f"update {training.updates + 1}"
         if len(losses) != 1:
             training.laws.breaks("closure_once", f"{update} called the closure {len(losses)} times")
-        elif returned is None or float(returned) != float(losses[0]):
+        elif not _tells(returned, losses[0]):
             training.laws.breaks("closure_loss", f"{update} returned {returned} for a loss of {float(losses[0]):.4g}")
+
+
+def _tells(returned: object, loss: Tensor) -> bool:
+    """Whether what a step returned is `loss`, as a tensor or as a number."""
+    single = isinstance(returned, (int, float)) or (isinstance(returned, Tensor) and returned.numel() == 1)
+    return single and float(returned) == float(loss)  # type: ignore[arg-type] # `single` says that it is a number
 
 
 class SetToNoneFalse(Route):

@@ -336,6 +336,21 @@ def test_what_a_route_checks_itself_is_always_watched(law: str) -> None:
     assert set(trained(*WATCHED[law], watch=False).broken) == {law}
 
 
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [(lambda loss: loss, True), (float, True), (lambda loss: (loss, 1), False), (lambda loss: loss.expand(2), False)],
+    ids=["tensor", "number", "pair", "two"],
+)
+def test_a_loss_may_be_returned_as_a_number_and_nothing_else(told: Callable[[Any], Any], kept: bool) -> None:
+    class Returns(Rule):
+        def step(self, closure: Callable[[], Any] | None = None) -> Any:  # noqa: ANN401 - see Rule
+            loss = super().step(closure)
+            return None if loss is None else told(loss)
+
+    run = train(Returns, MIXED, Conditions(route="closure"))
+    assert set(run.broken) == (set() if kept else {"closure_loss"})
+
+
 def test_the_first_breach_of_a_law_is_told() -> None:
     how = trained(DecaysWithoutGradient, PLAIN).broken["no_gradient_no_move"]
     assert how == "update 1 moved late, which has no gradient"
