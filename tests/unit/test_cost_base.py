@@ -24,7 +24,7 @@ class Here:
     def __init__(self, new: str, old: str) -> None:
         self.base: Any = SimpleNamespace(label="v1.0 (0123456789)", home="the repository")
         self.specs = {"new": new, "base": old}
-        self.files = {"new": "/work/sided.py", "base": "/tree/sided.py"}
+        self.files = {"new": "/project/sided.py", "base": "/tree/sided.py"}
         self.borrowed: list[str] = []
         self.timing: dict[str, Any] = {"untimed": "3 other programs compute on 2 cores"}
         self.digests: dict[str, str] = {}
@@ -136,7 +136,7 @@ def test_the_same_file_on_both_sides_is_told_and_nothing_else_is_asked() -> None
     here = Here("sided:Old()", "sided:Old()")
     here.files["base"] = here.files["new"]
     answer = compare(here)
-    expected = "sided:Old is not in the repository, it comes from /work/sided.py: both sides are the same code"
+    expected = "sided:Old is not in the repository, it comes from /project/sided.py: both sides are the same code"
     assert answer == BaseAnswer("v1.0 (0123456789)", expected)
     assert here.asked == ["new origins", "base origins"]
 

@@ -116,7 +116,7 @@ def test_a_side_is_warmed_up_on_a_fresh_optimizer_every_time() -> None:
 
 def test_a_sample_is_seconds_a_step_with_what_the_clock_saw() -> None:
     class Ten(CpuClock):
-        def time(self, work: Any) -> Any:  # noqa: ANN401
+        def time(self, work: Any) -> Any:  # noqa: ANN401 - see CpuClock
             return super().time(work)._replace(seconds=10.0, disturbed=True)
 
     side = StepSide(sides.side(toy(Descent), NOTHING, "cpu", NAMES).make, Ten())
@@ -139,7 +139,7 @@ def test_the_optimizer_is_gone_when_its_side_has_left() -> None:
     alive: list[int] = []
 
     class Counted(Descent):
-        def __init__(self, params: Any) -> None:  # noqa: ANN401
+        def __init__(self, params: Any) -> None:  # noqa: ANN401 - see Descent
             super().__init__(params)
             alive.append(1)
 

@@ -19,8 +19,8 @@ class Review:
         outcome: `EQUIVALENT` or `UNREACHABLE`.
         reason: in one line.
         file: pattern of the file's name, without ``.py``.
-        function: pattern of the dotted name.
-        kind: of alteration; empty for any.
+        function: pattern of the dotted name, or several, of which one must match.
+        kind: of alteration, or several; empty for any.
         before: regular expression, searched for in the statement; empty for any.
         after: ditto in the altered one.
         guard: ditto in the conditions under which it is reached, of which one must match.
@@ -29,8 +29,8 @@ class Review:
     outcome: str
     reason: str
     file: str = "*"
-    function: str = "*"
-    kind: str = ""
+    function: str | tuple[str, ...] = "*"
+    kind: str | tuple[str, ...] = ""
     before: str = ""
     after: str = ""
     guard: str = ""
@@ -40,9 +40,13 @@ class Review:
         site = mutant.alteration.site
         return (
             fnmatch(mutant.file.name, self.file)
-            and fnmatch(site.function, self.function)
-            and self.kind in ("", mutant.alteration.kind)
+            and any(fnmatch(site.function, pattern) for pattern in _each(self.function))
+            and (not self.kind or mutant.alteration.kind in _each(self.kind))
             and re.search(self.before, mutant.before) is not None
             and re.search(self.after, mutant.after) is not None
             and (not self.guard or any(re.search(self.guard, guard) for guard in site.guards))
         )
+
+
+def _each(value: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else value

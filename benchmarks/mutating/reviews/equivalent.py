@@ -28,15 +28,12 @@ TOLD_BY_NOTHING: tuple[Review, ...] = (
         "_device_dtype_check_for_fused",
         before="cuda_unsupported",
     ),
-    *(
-        Review(
-            EQUIVALENT,
-            "makes the same counter either way on a CPU",
-            function="*.__setstate__",
-            kind=kind,
-            before=r"torch\.tensor\(step_val.* if group\[",
-        )
-        for kind in (CONDITION, CONNECTIVE)
+    Review(
+        EQUIVALENT,
+        "makes the same counter either way on a CPU",
+        function="*.__setstate__",
+        kind=(CONDITION, CONNECTIVE),
+        before=r"torch\.tensor\(step_val.* if group\[",
     ),
     Review(
         EQUIVALENT,
@@ -54,16 +51,13 @@ TOLD_BY_NOTHING: tuple[Review, ...] = (
         before=r"^(fused = False|capturable = False|break)$",
     ),
     Review(EQUIVALENT, "no gradient has a history there", "sgd", "_multi_tensor_sgd", CALL, before=r"\.detach\(\)"),
-    *(
-        Review(
-            EQUIVALENT,
-            "the base class sets it again before it is used",
-            "lr_scheduler",
-            f"{name}.__init__",
-            STATEMENT,
-            before=r"^self\.optimizer = optimizer$",
-        )
-        for name in ("LambdaLR", "MultiplicativeLR")
+    Review(
+        EQUIVALENT,
+        "the base class sets it again before it is used",
+        "lr_scheduler",
+        ("LambdaLR.__init__", "MultiplicativeLR.__init__"),
+        STATEMENT,
+        before=r"^self\.optimizer = optimizer$",
     ),
     Review(
         EQUIVALENT,
@@ -106,15 +100,12 @@ TOLD_BY_NOTHING: tuple[Review, ...] = (
         before="^foreach = False$",
         guard=r"^foreach and isinstance\(lr, Tensor\) and \(not capturable\)$",
     ),
-    *(
-        Review(
-            EQUIVALENT,
-            "it is on the CPU and in the dictionary already",
-            function="_fused_*",
-            kind=kind,
-            before=r"(grad_scale|found_inf)_dict\.setdefault\(device, (grad_scale|found_inf)\.to\(",
-        )
-        for kind in (CALL, CONSTANT)
+    Review(
+        EQUIVALENT,
+        "it is on the CPU and in the dictionary already",
+        function="_fused_*",
+        kind=(CALL, CONSTANT),
+        before=r"(grad_scale|found_inf)_dict\.setdefault\(device, (grad_scale|found_inf)\.to\(",
     ),
     Review(
         EQUIVALENT,
@@ -380,16 +371,13 @@ TOLD_BY_NOTHING: tuple[Review, ...] = (
         "ChainedScheduler.*",
         after=r"_schedulers\[-0\]\.optimizer",
     ),
-    *(
-        Review(
-            EQUIVALENT,
-            "the first step, made at construction, sets it again",
-            "lr_scheduler",
-            f"{name}.__init__",
-            STATEMENT,
-            before=r"^group\['(betas|momentum)'\] = ",
-        )
-        for name in ("CyclicLR", "OneCycleLR")
+    Review(
+        EQUIVALENT,
+        "the first step, made at construction, sets it again",
+        "lr_scheduler",
+        ("CyclicLR.__init__", "OneCycleLR.__init__"),
+        STATEMENT,
+        before=r"^group\['(betas|momentum)'\] = ",
     ),
 )
 """Every entry."""

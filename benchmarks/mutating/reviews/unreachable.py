@@ -8,18 +8,29 @@ from benchmarks.mutating.reviews.base import Review
 
 REACHED_BY_NOTHING: tuple[Review, ...] = (
     Review(UNREACHABLE, "AdamW.step calls adam", "adamw", "adamw"),
-    Review(UNREACHABLE, "runs only while torch.compile traces", guard=r"^torch\.compiler\.is_compiling\(\)"),
-    Review(UNREACHABLE, "is asked only while torch.compile traces", function="*.maybe_fallback", before="is_compiling"),
-    Review(UNREACHABLE, "capturable is refused on a CPU before this", guard=r"^capturable$"),
+    Review(
+        UNREACHABLE,
+        "runs only while torch.compile traces",
+        guard=r"^torch\.compiler\.is_compiling\(\)| and torch\.compiler\.is_compiling\(\)$",
+    ),
+    Review(
+        UNREACHABLE,
+        "is asked only while torch.compile traces",
+        "optimizer",
+        "*.maybe_fallback",
+        before=r"is_compiling|^….*(state_steps|device\.type)",  # the beginning is cut off
+    ),
+    Review(
+        UNREACHABLE,
+        "capturable is refused on a CPU before this",
+        guard=r"^capturable( and isinstance\(lr, torch\.Tensor\))?$",
+    ),
     Review(UNREACHABLE, "needs counters on another device", guard=r"^not \(.*\.is_cpu\)$"),
-    *(
-        Review(
-            UNREACHABLE,
-            "needs a setting that is a tensor on another device",
-            function=function,
-            guard=r"^(lr|beta1)_dict is not None",
-        )
-        for function in ("_multi_tensor_*", "_fused_*")
+    Review(
+        UNREACHABLE,
+        "needs a setting that is a tensor on another device",
+        function=("_multi_tensor_*", "_fused_*"),
+        guard=r"^(lr|beta1)_dict is not None",
     ),
     Review(UNREACHABLE, "needs an accelerator", guard=r"^accelerator and "),
     Review(
@@ -50,19 +61,6 @@ REACHED_BY_NOTHING: tuple[Review, ...] = (
         STATEMENT,
         before="^raise ValueError",
         guard=r"^default is required and name not in param_group$",
-    ),
-    Review(UNREACHABLE, "runs only while torch.compile traces", guard=r" and torch\.compiler\.is_compiling\(\)$"),
-    Review(
-        UNREACHABLE,
-        "is asked only while torch.compile traces",
-        "optimizer",
-        "*.maybe_fallback",
-        before=r"^….*(state_steps|device\.type)",  # the beginning is cut off
-    ),
-    Review(
-        UNREACHABLE,
-        "capturable is refused on a CPU before this",
-        guard=r"^capturable and isinstance\(lr, torch\.Tensor\)$",
     ),
     Review(
         UNREACHABLE,
