@@ -6,6 +6,9 @@ side's step is made 5, 10 and 20 % longer, by a busy wait for that share of what
 alone, and again while other processes compute on every core. One comparison runs at a time: two would be each other's
 load.
 
+The common tests are given the step's own seconds: against the base revision those of both sides, for a golden those of
+its recording and those of now.
+
     python benchmarks/speed_power.py [--comparisons 400] [--detections 100] [--optimizers Adam SGD]
         [--conditions idle loaded] [--gates control base] [--json FILE]
 """
@@ -25,6 +28,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import torch
 
@@ -32,7 +36,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.figures import Figures, add_json_option, finish
 from pytest_optcheck.conditions import NOTHING
-from pytest_optcheck.cost import control, sides, versus
+from pytest_optcheck.cost import control, sides, stopwatch, versus
 from pytest_optcheck.cost.clock import clock
 from pytest_optcheck.cost.stopwatch import Sample
 from pytest_optcheck.specs import FactorySpec
@@ -55,7 +59,7 @@ OPTIMIZERS: dict[str, Callable[[Iterable[Any]], Any]] = {
 PERCENTS = (0, 5, 10, 20)
 """By which the new side's step is made longer."""
 
-PROCESSES = 8
+PROCESSES = 16
 """The comparisons with a control are spread over so many processes, so that none of them stands for all."""
 
 MEANS = 1.30
@@ -101,24 +105,21 @@ def main() -> None:
     tallies: dict[tuple[str, str, str, int], Tally] = {}
     print(f"{'':8}{'':12}{'':8}{'slower':>8}{'asked':>7}{'slower':>8}{'not':>6}{'unclear':>8}", end="")
     print("".join(f"{name:>8}" for name in RIVALS) + f"{'median s':>10}{'most s':>8}{'ratios':>18}", flush=True)
-    golden: dict[str, Timing | str] = {}
+    counts = {percent: options.detections if percent else options.comparisons for percent in PERCENTS}
+    recordings: dict[str, Recording | str] = {}
     if "control" in options.gates:
-        golden = {name: _elsewhere(_recorded, name) for name in options.optimizers}
+        recordings = {name: _elsewhere(_recorded, name) for name in options.optimizers}
     for condition in options.conditions:
         with loaded() if condition == "loaded" else contextlib.nullcontext():
             for name in options.optimizers:
                 for gate in options.gates:
-                    for percent in PERCENTS:
-                        count = options.detections if percent else options.comparisons
-                        tally = tallies[condition, name, gate, percent] = Tally()
-                        found = (
-                            _with_base(name, percent, count)
-                            if gate == "base"
-                            else _with_control(name, percent, count, golden[name])
-                        )
-                        for one in found:
-                            _note(tally, one)
-                        _print(condition, name, gate, percent, tally)
+                    base = gate == "base"
+                    found = _with_base(name, counts) if base else _with_control(name, counts, recordings[name])
+                    for percent, one in found:
+                        tally = tallies.setdefault((condition, name, gate, percent), Tally())
+                        _note(tally, one)
+                        if len(tally.seconds) == counts[percent]:
+                            _print(condition, name, gate, percent, tally)
     finish(_figures(tallies), options.json)
 
 
@@ -145,7 +146,7 @@ def _print(condition: str, name: str, gate: str, percent: int, tally: Tally) -> 
     asked = sum(tally.answers.values())
     widths = {"slower": 8, "not slower": 6, "cannot tell": 9}
     answers = "".join(f"{tally.answers[answer]:{width}}" for answer, width in widths.items())
-    rivals = "".join(f"{tally.rivals[rival] if gate == 'base' else '':>8}" for rival in RIVALS)
+    rivals = "".join(f"{tally.rivals[rival]:8}" for rival in RIVALS)
     ratios = f"{min(tally.middles):.3f} to {max(tally.middles):.3f}" if tally.middles else ""
     seconds = f"{statistics.median(tally.seconds):10.2f}{max(tally.seconds):8.2f}" if asked else ""
     print(f"{condition:8}{name:12}{gate:8}{percent:6} %{asked:7}{answers}{rivals}{seconds}{ratios:>18}", flush=True)
@@ -220,35 +221,66 @@ def _elsewhere(work: Callable[..., Any], *arguments: object) -> Any:  # noqa: AN
         return pool.apply(work, arguments)
 
 
-def _recorded(name: str) -> Timing | str:
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What a golden's step was timed at.
+
+    Attributes:
+        timing: as the golden keeps it.
+        step_s: every sample of the step that it was taken from, which the common tests would keep.
+    """
+
+    timing: Timing
+    step_s: list[float]
+
+
+@contextlib.contextmanager
+def _overheard() -> Iterator[list[float]]:
+    """The samples of the step under judgement that `control` takes during the block; they appear as it goes on."""
+    step_s: list[float] = []
+
+    def block(*arguments: Any) -> stopwatch.Samples:  # noqa: ANN401 - of `stopwatch.block`
+        samples = stopwatch.block(*arguments)
+        step_s.extend(sample.step_s for sample in samples[0])
+        return samples
+
+    with mock.patch.object(control, "block", block):
+        yield step_s
+
+
+def _recorded(name: str) -> Recording | str:
     try:
-        return control.against_control(spec(name, 0), NOTHING, "cpu")
+        with _overheard() as step_s:
+            return Recording(control.against_control(spec(name, 0), NOTHING, "cpu"), step_s)
     except control.NoTimingError as error:
         return str(error)
 
 
-def _with_control(name: str, percent: int, count: int, golden: Timing | str) -> Iterator[Found]:
+def _with_control(name: str, counts: dict[int, int], recording: Recording | str) -> Iterator[tuple[int, Found]]:
     """Comparisons of a step's ratio to the control with a recorded one."""
-    if isinstance(golden, str):
-        print(f"{name} could not be recorded: {golden}")
-        yield from [Found("cannot tell", 0.0)] * count
+    if isinstance(recording, str):
+        print(f"{name} could not be recorded: {recording}")
+        yield from ((percent, Found("cannot tell", 0.0)) for percent, count in counts.items() for _ in range(count))
         return
     for part in range(PROCESSES):
-        share = count // PROCESSES + (part < count % PROCESSES)
-        if share:
-            yield from _elsewhere(_some_with_control, name, percent, share, golden)
+        shares = {percent: len(range(part, count, PROCESSES)) for percent, count in counts.items()}
+        if any(shares.values()):
+            yield from _elsewhere(_some_with_control, name, shares, recording)
 
 
-def _some_with_control(name: str, percent: int, count: int, golden: Timing) -> list[Found]:
+def _some_with_control(name: str, counts: dict[int, int], recording: Recording) -> list[tuple[int, Found]]:
+    sides.accepted(spec(name, 0), NOTHING, "cpu")  # what the first optimizer imports is no part of a comparison
     found = []
-    for _ in range(count):
+    for percent in (percent for percent, count in counts.items() for _ in range(count)):
         started = time.perf_counter()
         try:
-            decision = control.compare(spec(name, percent), NOTHING, "cpu", [golden]).decision
-            answer, ratio = decision.answer, decision.ratio
+            with _overheard() as step_s:
+                decision = control.compare(spec(name, percent), NOTHING, "cpu", [recording.timing]).decision
         except control.NoTimingError:
-            answer, ratio = "cannot tell", None
-        found.append(Found(answer, time.perf_counter() - started, ratio))
+            found.append((percent, Found("cannot tell", time.perf_counter() - started)))
+        else:
+            seconds, rivals = time.perf_counter() - started, _rivals(step_s, recording.step_s)
+            found.append((percent, Found(decision.answer, seconds, decision.ratio, tuple(rivals))))
     return found
 
 
@@ -338,29 +370,38 @@ class Meeting:
         return [sample.step_s for twin in self.twins[position::3] for sample in twin.samples]
 
 
-def _with_base(name: str, percent: int, count: int) -> Iterator[Found]:
+def _with_base(name: str, counts: dict[int, int]) -> Iterator[tuple[int, Found]]:
     """Comparisons of a new side's step with an old one's, in other processes each time."""
-    for _ in range(count):
+    for percent in (percent for percent, count in counts.items() for _ in range(count)):
         meeting = Meeting(name, percent)
         try:
             decision = versus.compare(meeting.company, meeting.company, clock("cpu"))
         except control.NoTimingError:
-            yield Found("cannot tell", meeting.seconds)
+            yield percent, Found("cannot tell", meeting.seconds)
         else:
-            rivals = tuple(_rivals(meeting.step_s(0), meeting.step_s(1)))
-            yield Found(decision.answer, meeting.seconds, decision.ratio, rivals)
+            news, olds = meeting.step_s(0), meeting.step_s(1)
+            # Consecutive windows: the old side's first half of the time, the new side's second half.
+            windows = news[len(news) // 2 :], olds[: len(olds) // 2]
+            yield percent, Found(decision.answer, meeting.seconds, decision.ratio, tuple(_rivals(news, olds, windows)))
 
 
-def _rivals(news: Sequence[float], olds: Sequence[float]) -> Iterator[str]:
-    """The common tests that call the new side slower, by the samples of it and of one old side."""
+def _rivals(
+    news: Sequence[float], olds: Sequence[float], windows: tuple[Sequence[float], Sequence[float]] | None = None
+) -> Iterator[str]:
+    """The common tests that call the new side slower, by the samples of it and of one old side.
+
+    Args:
+        news: seconds a step.
+        olds: of the old side.
+        windows: what of both the last test sees; all, where they were taken one after the other.
+    """
     from scipy import stats  # type: ignore[import-untyped] # at the top every process would import it
 
     if statistics.mean(news) > MEANS * statistics.mean(olds):
         yield RIVALS[0]
     if stats.ttest_ind(news, olds, equal_var=False, alternative="greater").pvalue < LEVEL:
         yield RIVALS[1]
-    # Consecutive windows: the old side's first half of the time, the new side's second half.
-    if stats.mannwhitneyu(news[len(news) // 2 :], olds[: len(olds) // 2], alternative="greater").pvalue < LEVEL:
+    if stats.mannwhitneyu(*(windows or (news, olds)), alternative="greater").pvalue < LEVEL:
         yield RIVALS[2]
 
 
