@@ -32,9 +32,24 @@ def check(case: Case, settings: Settings) -> Result:
     Raises:
         OptcheckError: spec, workload or golden cannot be used.
     """
+    golden, exists = _stored(case, settings)
+    return judged(case, settings, golden, exists=exists)
+
+
+def bare(case: Case, settings: Settings) -> Result:
+    """As `check`, but nobody asks why, nor how much worse it is: for whoever breaks optimizers by the hundred.
+
+    Raises:
+        OptcheckError: as `check`.
+    """
+    golden, exists = _stored(case, settings)
+    return _verdict(case, settings, golden, exists=exists)[0]
+
+
+def _stored(case: Case, settings: Settings) -> tuple[Golden | None, bool]:
+    """The golden, and whether there is a file, good or not."""
     store = Goldens(settings.curves)
-    golden = store.load(case.spec.text, case.workload)
-    return judged(case, settings, golden, exists=store.path(case.spec.text, case.workload).exists())
+    return store.load(case.spec.text, case.workload), store.path(case.spec.text, case.workload).exists()
 
 
 def check_routes(case: Case, settings: Settings) -> list[Result]:
@@ -62,6 +77,14 @@ def judged(case: Case, settings: Settings, golden: Golden | None, *, exists: boo
     Raises:
         OptcheckError: spec or workload cannot be used.
     """
+    result, run = _verdict(case, settings, golden, exists=exists)
+    if golden is None or run is None:
+        return result
+    return explained(settled(result, case, settings, golden), case, settings, golden, run)
+
+
+def _verdict(case: Case, settings: Settings, golden: Golden | None, *, exists: bool) -> tuple[Result, Run | None]:
+    """The verdict on the curve, as of `judged`, and the training that it rests on, if there was one."""
     dtype = case.dtype or DTYPES[0]
     if golden is not None and case.route != PLAIN:
         dtype = next(iter(golden.curves))
@@ -82,17 +105,16 @@ def judged(case: Case, settings: Settings, golden: Golden | None, *, exists: boo
         found = tuple(limits(golden))
         result = replace(result, resolution=golden.resolution, stochastic=golden.stochastic, limits=found)
         if dtype not in accepted(golden, case.scope):
-            return replace(result, skipped=f"{case.spec.text} accepts {', '.join(golden.curves)} only")
+            return replace(result, skipped=f"{case.spec.text} accepts {', '.join(golden.curves)} only"), None
     early = judge.precheck(golden, exists=exists, digest=workload.digest, dtype=dtype, route=case.route)
     if early is not None or golden is None:
-        return replace(result, verdict=early or result.verdict)
+        return replace(result, verdict=early or result.verdict), None
     run = _run(case, settings, golden, dtype, workload)
     if run is None:
         gone = judge.Verdict("lost", f"the constructor no longer takes what the route {case.route} sets")
-        return replace(result, verdict=gone)
+        return replace(result, verdict=gone), None
     verdict = judge.judge(run, golden, judge.Policy())
-    result = replace(result, verdict=verdict, step_s=run.step_s, model_s=run.model_s, train_s=run.train_s)
-    return explained(settled(result, case, settings, golden), case, settings, golden, run)
+    return replace(result, verdict=verdict, step_s=run.step_s, model_s=run.model_s, train_s=run.train_s), run
 
 
 def _run(case: Case, settings: Settings, golden: Golden, dtype: Dtype, workload: Workload) -> Run | None:

@@ -71,7 +71,7 @@ def check(case: Case, settings: Settings) -> list[Result]:
     golden = Goldens(settings.curves).load(case.spec.text, case.workload)
     with costing.sharing(settings.device):
         if golden is None:
-            return [_with(checking.check(replace(case, dtype=DTYPES[0], route=PLAIN), settings), UNTOUCHED, "red")]
+            return [_with(checking.bare(replace(case, dtype=DTYPES[0], route=PLAIN), settings), UNTOUCHED, "red")]
         bench = _Bench(case, settings, golden)
         untouched = bench.untouched()
         if any(_outcome(result) == "red" for result in untouched):
@@ -159,7 +159,7 @@ class _Bench:
         """The answer for the plain curve of the optimizer once it is broken."""
         scope = replace(self.case.scope, twice=twice)
         spec = self._spec(how, trace, **settings)
-        return checking.check(replace(self.case, spec=spec, dtype=self._dtype, route=PLAIN, scope=scope), self.settings)
+        return checking.bare(replace(self.case, spec=spec, dtype=self._dtype, route=PLAIN, scope=scope), self.settings)
 
     def _run(self, how: type[Untouched], **settings: Any) -> Run:  # noqa: ANN401 - of the break
         """The bare training behind `_curve`, which nobody judges."""

@@ -9,7 +9,7 @@ import contextlib
 import io
 import sys
 import tempfile
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -68,7 +68,7 @@ class Cases:
         """As its pytest item would get them."""
         if case.route == COUNTS:
             return costing.check(case, self.settings)
-        return [checking.check(case, self.settings)]
+        return [checking.bare(case, self.settings)]
 
     def name(self, index: int) -> str:
         """A case for a reader."""
@@ -122,5 +122,4 @@ def collect(*options: str) -> Cases:
         raise LookupError(f"pytest --optcheck collected no case: {said.getvalue().strip()[-500:]}")
     if str(FIXTURES) not in sys.path:
         sys.path.insert(0, str(FIXTURES))
-    verdicts_alone = replace(gathered.settings[0], selftest=True)  # nobody asks why, nor how much worse it is
-    return Cases(cases, verdicts_alone)
+    return Cases(cases, gathered.settings[0])

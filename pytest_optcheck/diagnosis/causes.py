@@ -72,11 +72,11 @@ def cause(case: Case, settings: Settings, golden: Golden, run: Run) -> str:
 
     Args:
         case: it left its envelope.
-        settings: of the session; nothing is looked for while goldens are recorded, or optimizers broken on purpose.
+        settings: of the session; nothing is looked for while goldens are recorded.
         golden: what it was judged by.
         run: how it went.
     """
-    if settings.update or settings.selftest or golden.stochastic:
+    if settings.update or golden.stochastic:
         return ""
     try:
         return _by_rule(case, settings, golden) or _by_norms(case, settings, golden, run)

@@ -57,7 +57,7 @@ def settled(result: Result, case: Case, settings: Settings, golden: Golden) -> R
     """
     kind = result.verdict.kind
     within = kind == "match" and settings.profile == "full" and result.dtype == list(golden.curves)[-1]
-    idle = case.route != PLAIN or settings.selftest or not settings.ensembles
+    idle = case.route != PLAIN or not settings.ensembles
     if idle or not (within or kind == "changed"):
         return result
     asked = _asked(case, settings, golden, only_own=within or bool(settings.update))

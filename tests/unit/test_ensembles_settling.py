@@ -13,7 +13,7 @@ from test_settings import settings
 from toys import Bowl, toy
 
 from pytest_optcheck.cases import Case, Result
-from pytest_optcheck.checking import check
+from pytest_optcheck.checking import bare, check
 from pytest_optcheck.convergence import SCREEN, SEEDS
 from pytest_optcheck.curves import Needs
 from pytest_optcheck.ensembles.settling import FULL, held
@@ -150,14 +150,19 @@ def test_the_screen_alone_is_trained_where_it_finds_nothing(tmp_path: Path) -> N
     assert build.made == BUILDS + SCREEN
 
 
-@pytest.mark.parametrize(
-    "fields", [{"ensembles": ()}, {"selftest": True}, {"ensembles": ("sides",)}], ids=lambda fields: next(iter(fields))
-)
+@pytest.mark.parametrize("fields", [{"ensembles": ()}, {"ensembles": ("sides",)}], ids=["none", "others"])
 def test_where_nothing_is_asked_a_change_stays_one(tmp_path: Path, fields: dict[str, Any]) -> None:
     """A golden without an ensemble of its own asks those that are configured, and here is none of them."""
     stored = golden() if fields != {"ensembles": ("sides",)} else structs.replace(golden(), ensemble=None)
     Goldens(tmp_path).save(stored)
     assert answered(check(case(descent(0.05)), asked(tmp_path, **fields))) == ("changed", [])
+
+
+def test_a_bare_verdict_asks_no_seeds(tmp_path: Path) -> None:
+    Goldens(tmp_path).save(golden())
+    build = Counted(0.05)
+    assert answered(bare(case(build), asked(tmp_path))) == ("changed", [])
+    assert build.made == BUILDS
 
 
 def test_a_route_is_not_judged_by_seeds_of_the_plain_one(tmp_path: Path) -> None:
