@@ -5,6 +5,7 @@ Knows neither pytest nor the terminal; the processes that do the work start with
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,18 +13,17 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pytest_optcheck import judge
-from pytest_optcheck.cases import BASE, TIMING, Case, Result
+from pytest_optcheck.cases import BASE, Case, Result
 from pytest_optcheck.cost import revisions
 from pytest_optcheck.cost.base import Asked, compare_with_base
-from pytest_optcheck.cost.figures import LISTS
 from pytest_optcheck.cost.peer import Peer
+from pytest_optcheck.cost.ratios import BASE_MARGIN
 from pytest_optcheck.cost.replies import SideError
-from pytest_optcheck.costing import answer
+from pytest_optcheck.costing import answer, timing_verdict
 from pytest_optcheck.errors import OptcheckError
 
 if TYPE_CHECKING:
     from pytest_optcheck.cost.base import BaseAnswer
-    from pytest_optcheck.cost.ratios import Decision
     from pytest_optcheck.settings import Settings
 
 _peers: dict[str, Peer] = {}
@@ -33,15 +33,16 @@ _peers: dict[str, Peer] = {}
 def check(case: Case, settings: Settings) -> list[Result]:
     """Compare the optimizer of `case` with its old code: a result for its curve, its counts and its step time.
 
-    The device's lock must not be held: steps are timed while nothing else runs.
+    Each as far as the scope of `case` has dtypes, is counted and timed. The device's lock must not be held: steps are
+    timed while nothing else runs.
 
     Raises:
         OptcheckError: the base is not to be had, the spec cannot be used, or a side broke down.
     """
     if settings.base not in _peers:
         _peers[settings.base] = Peer(revisions.find(settings.base, settings.root, Path.cwd()))
-    timed = TIMING in settings.cost
-    asked = Asked(case.spec, settings.known[case.workload], settings.device, LISTS, timed)
+    workload, scope = settings.known[case.workload], case.scope
+    asked = Asked(case.spec, workload, settings.device, scope.counted, scope.timed, bool(scope.dtypes))
     try:
         found = compare_with_base(asked, _peers[settings.base])
     except SideError as error:
@@ -57,26 +58,21 @@ def close() -> None:
 
 def _results(case: Case, settings: Settings, found: BaseAnswer) -> list[Result]:
     def result(verdict: judge.Verdict, **figures: Any) -> Result:  # noqa: ANN401 - fields of a result
-        return answer(case, settings, BASE, verdict, **figures)
+        return answer(case, settings, BASE, verdict, **{"findings": found.notes, **figures})
 
     if found.incomparable:
         return [result(judge.Verdict("incomparable", found.incomparable))]
-    results = [result(found.verdict, findings=found.notes)]
+    results = []
+    if case.scope.dtypes:
+        doubts = (found.doubt,) if found.doubt else ()
+        results.append(result(found.verdict, findings=(*doubts, *found.notes)))
     if found.counts is not None:
         kind: judge.Kind = "heavier" if found.counts.heavier else "match"
         lines = found.counts.heavier or found.counts.lighter
         results.append(result(judge.Verdict(kind, details=lines), cost=msgspec.to_builtins(found.new)))
     if found.time is not None:
-        results.append(result(_time(found.time, found.label), timing=asdict(found.time)))
+        verdict = timing_verdict(found.time, f"the time of {found.label}", math.expm1(BASE_MARGIN))
+        results.append(result(verdict, timing=asdict(found.time)))
     elif found.untimed:
         results.append(result(judge.Verdict("incomparable", f"step times: {found.untimed}")))
     return results
-
-
-def _time(decision: Decision, label: str) -> judge.Verdict:
-    if decision.answer == "cannot tell":
-        return judge.Verdict("incomparable", f"step times: cannot tell, {decision.reason}")
-    if decision.answer == "not slower":
-        return judge.Verdict("match")
-    interval = f"{decision.low:.2f} to {decision.high:.2f}, {decision.blocks} blocks"
-    return judge.Verdict("slower", f"a step takes {decision.ratio:.2f} × the time of {label} ({interval})")

@@ -5,8 +5,6 @@ Knows neither pytest nor the terminal; imports torch when the first case runs.
 
 from __future__ import annotations
 
-import contextlib
-import time
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,16 +12,16 @@ import msgspec
 
 from pytest_optcheck import judge, workloads
 from pytest_optcheck.cases import COUNTS, TIMING, Result
-from pytest_optcheck.cost import gate
+from pytest_optcheck.cost import gate, locks
 from pytest_optcheck.cost.figures import Cost, Timing, version_key
 from pytest_optcheck.curves import DTYPES
 from pytest_optcheck.goldens import Goldens
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from pytest_optcheck.cases import Case
-    from pytest_optcheck.cost.control import Comparison
+    from pytest_optcheck.cost.ratios import Decision
     from pytest_optcheck.format import Golden
     from pytest_optcheck.settings import Settings
 
@@ -32,27 +30,11 @@ RECORDED = "recorded"
 """Key of a result's figures under which a time is sent to be recorded."""
 
 
-SHARED_PATIENCE_S = 15.0
-"""A timed block takes seconds; who holds a device for longer was stopped, and cases go on without the lock."""
-
-_forsaken: set[str] = set()
-"""Devices whose lock was waited for in vain: not every case of a run is to wait for it again."""
-
-
-@contextlib.contextmanager
-def sharing(device: str) -> Iterator[None]:
-    """Hold off the timing of steps on `device` during the block, in all processes of this machine."""
+def sharing(device: str) -> AbstractContextManager[None]:
+    """Hold off the timing of steps on a torch device during the block, see `locks.sharing`."""
     from pytest_optcheck.cost.clock import clock
-    from pytest_optcheck.cost.locks import DeviceLock
 
-    if device in _forsaken:
-        yield
-        return
-    asked_s = time.monotonic()
-    with DeviceLock(clock(device).name, patience_s=SHARED_PATIENCE_S).shared():
-        if time.monotonic() - asked_s >= SHARED_PATIENCE_S:
-            _forsaken.add(device)
-        yield
+    return locks.sharing(clock(device).name)
 
 
 def check(case: Case, settings: Settings) -> list[Result]:
@@ -124,7 +106,8 @@ def timed(case: Case, settings: Settings) -> Result:
             found = compare(case.spec, needed, settings.device, golden.timings)
             decision = asdict(found.decision)
             figures |= {**decision, "to_golden": decision["ratio"], "ratio": found.ratio, "margin": found.margin}
-            verdict = _timing_verdict(found)
+            more = f"; {found.ratio:.2f} × the control's"
+            verdict = timing_verdict(found.decision, "its golden's time", found.margin, more)
     except NoTimingError as error:
         verdict = judge.Verdict("incomparable", f"step times: {error}")
     return answer(case, settings, TIMING, verdict, timing=figures)
@@ -134,16 +117,22 @@ def _known(golden: Golden, fingerprint: dict[str, str]) -> bool:
     return any(timing.fingerprint == fingerprint for timing in golden.timings)
 
 
-def _timing_verdict(found: Comparison) -> judge.Verdict:
-    decision = found.decision
+def timing_verdict(decision: Decision, other: str, margin: float, more: str = "") -> judge.Verdict:
+    """The verdict on a comparison of step times.
+
+    Args:
+        decision: what it came to.
+        other: what the step was held against, as ``its golden's time``.
+        margin: the part of that by which it may take longer.
+        more: what else is told of a slower step.
+    """
     if decision.answer == "cannot tell":
         return judge.Verdict("incomparable", f"step times: cannot tell, {decision.reason}")
     if decision.answer == "not slower":
         return judge.Verdict("match")
     interval = f"{decision.low:.2f} to {decision.high:.2f}, {decision.blocks} blocks"
-    now = f"{decision.ratio:.2f} × its golden's time ({interval})"
-    allowed = f"{1 + found.margin:.2f} × is allowed"
-    return judge.Verdict("slower", f"a step takes {now}; {allowed}; {found.ratio:.2f} × the control's")
+    now = f"a step takes {decision.ratio:.2f} × {other} ({interval})"
+    return judge.Verdict("slower", f"{now}; {1 + margin:.2f} × is allowed{more}")
 
 
 def with_time(golden: Golden, result: Result, settings: Settings, *, anew: bool) -> Golden:

@@ -69,7 +69,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--optcheck-base",
         metavar="REV",
         help="compare every optimizer's curve, counts and step time with those of the code of this git revision, "
-        "directory, or pip:NAME==VERSION, instead of with goldens",
+        "directory, or pip:NAME==VERSION, instead of with goldens (implies --optcheck)",
     )
     add(
         "--optcheck-selftest",
@@ -197,4 +197,4 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 
 def _asked(config: pytest.Config) -> bool:
     option = config.option
-    return bool(option.optcheck or option.optcheck_update or option.optcheck_selftest)
+    return bool(option.optcheck or option.optcheck_update or option.optcheck_base or option.optcheck_selftest)

@@ -7,6 +7,7 @@ Knows neither pytest nor the terminal.
 from __future__ import annotations
 
 import contextlib
+import math
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from pytest_optcheck.cost import sides, versus
 from pytest_optcheck.cost.clock import clock
 from pytest_optcheck.cost.control import NoTimingError
 from pytest_optcheck.cost.figures import version_key
+from pytest_optcheck.cost.ratios import BASE_MARGIN
 from pytest_optcheck.curves import DTYPES, PLAIN, restart_update, same
 from pytest_optcheck.goldens import Goldens
 from pytest_optcheck.tampering import replaced
@@ -145,7 +147,9 @@ class _Bench:
         figures: dict[str, Any] = {}
         try:
             decision = self._timed()
-            verdict, figures = _verdict(decision), asdict(decision)
+            margin = math.expm1(BASE_MARGIN)
+            verdict = costing.timing_verdict(decision, "the untouched step's time", margin)
+            figures = asdict(decision)
         except (NoTimingError, sides.RefusedError) as error:
             verdict = judge.Verdict("incomparable", f"step times: {error}")
         result = costing.answer(self.case, self.settings, TIMING, verdict, timing=figures)
@@ -223,11 +227,3 @@ def _with(result: Result, name: str, outcome: Outcome, why: str = "", how: str =
 
 def _outcome(result: Result) -> Outcome | None:
     return result.planted.outcome if result.planted is not None else None
-
-
-def _verdict(decision: Decision) -> judge.Verdict:
-    """What a comparison of step times says."""
-    if decision.answer == "cannot tell":
-        return judge.Verdict("incomparable", f"step times: cannot tell, {decision.reason}")
-    figures = f"{decision.ratio:.2f} × the untouched step ({decision.low:.2f} to {decision.high:.2f})"
-    return judge.Verdict("slower" if decision.answer == "slower" else "match", figures)

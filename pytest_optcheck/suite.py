@@ -41,6 +41,12 @@ NOTHING_TO_BREAK = (
 )
 
 
+NOTHING_TO_COMPARE = (
+    "--optcheck-base has nothing to compare here: it takes optimizers of the ini settings optcheck_optimizers and "
+    "optcheck_discover, on the routes float64, counts and timing, and leaves marked tests out"
+)
+
+
 class Suite:
     """Collection hooks: the zero-code items, and the parameters of marked tests."""
 
@@ -50,7 +56,7 @@ class Suite:
         self.on_worker = on_worker
         self.complaints: list[str] = []
         self.narrowed_out: set[str] = set()
-        self.nothing = NOTHING_TO_BREAK if settings.selftest else NOTHING
+        self.nothing = NOTHING_TO_BREAK if settings.selftest else NOTHING_TO_COMPARE if settings.base else NOTHING
         self._store = Goldens(settings.curves)
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
@@ -173,7 +179,7 @@ class Suite:
         once = self._against_base if self.settings.base else self._selftests if self.settings.selftest else None
         cases = list((once or self._cases)(targets))
         cases.sort(key=lambda case: case.route == TIMING)  # last: each waits until nothing else runs
-        if self.settings.routes and not cases and (self.settings.targets or targets):
+        if self.settings.routes and not (cases or self.settings.base) and (self.settings.targets or targets):
             self.nothing = self._unheld()
         for case in cases:
             name = f"{case.spec.text}[{_case_id(case.workload, case.dtype or _route(case))}]"
@@ -219,13 +225,20 @@ class Suite:
                         yield from self._cases_of(variant, name, scope, self._golden(variant, name))
 
     def _against_base(self, discovered: Sequence[Target]) -> Iterator[Case]:
-        """One case an optimizer, on the cheapest of its reference models."""
+        """One case an optimizer, on the cheapest of its reference models, where anything is asked that a base answers.
+
+        Nothing is recorded, so it does not matter which reference models an option left out.
+        """
         for target in (*self.settings.targets, *discovered):
             name = min(target.workloads, key=list(self.settings.known).index)
             spec = shlex.quote(target.spec.text)
             select = f"--optcheck-base {shlex.quote(self.settings.base)} --optcheck-optimizer {spec}"
-            scope = self.settings.scope(target, name)
-            yield Case(target.spec, name, None, select, route=BASE, scope=scope, discovered=target.discovered)
+            if self.settings.only:
+                select += f" --optcheck-workload {name}"
+            scope = self.settings.scope(replace(target, among=()), name)
+            scope = replace(scope, dtypes=DTYPES[:1] if DTYPES[0] in self._dtypes(scope) else ())
+            if scope.dtypes or scope.counted or scope.timed:
+                yield Case(target.spec, name, None, select, route=BASE, scope=scope, discovered=target.discovered)
 
     def _selftests(self, discovered: Sequence[Target]) -> Iterator[Case]:
         """One case an optimizer, on the cheapest of its reference models."""

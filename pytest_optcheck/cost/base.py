@@ -15,6 +15,7 @@ import msgspec
 from pytest_optcheck import judge
 from pytest_optcheck.cost import gate
 from pytest_optcheck.cost.figures import LISTS, Cost
+from pytest_optcheck.cost.locks import sharing
 from pytest_optcheck.cost.ratios import Decision
 from pytest_optcheck.curves import Failure, Run, same
 from pytest_optcheck.errors import OptcheckError
@@ -37,6 +38,7 @@ class Asked:
         device: where.
         lists: on which steps are counted; none for no counts.
         timed: whether steps are timed.
+        curves: whether curves are compared.
     """
 
     spec: OptimizerSpec
@@ -44,6 +46,7 @@ class Asked:
     device: str = "cpu"
     lists: tuple[str, ...] = LISTS
     timed: bool = True
+    curves: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +56,20 @@ class BaseAnswer:
     Attributes:
         label: of the old code, for reports.
         incomparable: why nothing was compared, in one line; all that follows is then empty.
-        verdict: on the new code's curve, by the old code's.
+        verdict: on the new code's curve, by the old code's; ``match`` where it was not asked for.
+        doubt: why that says little; empty where it does not.
         counts: what became heavier, and what lighter; None where it was not asked for.
         new: what the new code's step was counted to cost.
         old: what the old code's was.
         time: whether the new code's step is slower; None where it was not asked for, or cannot be told at all.
         untimed: why it cannot be told at all.
-        notes: what else there is to say, a line each.
+        notes: what else there is to say of all of it, a line each.
     """
 
     label: str
     incomparable: str = ""
     verdict: judge.Verdict = field(default_factory=lambda: judge.Verdict("match"))
+    doubt: str = ""
     counts: gate.Comparison | None = None
     new: Cost | None = None
     old: Cost | None = None
@@ -80,7 +85,8 @@ class _IncomparableError(Exception):
 def compare_with_base(asked: Asked, peer: Peer) -> BaseAnswer:
     """Compare the optimizer of this code with that of the peer's base.
 
-    Time is taken while the device is held for it, so whoever holds the device's lock must let it go first.
+    Nothing is trained or counted while anyone times steps on the device, and time is taken while the device is held
+    for it, so whoever holds the device's lock must let it go first.
 
     Raises:
         OptcheckError: the base is not to be had, or this code's side cannot use the spec or the reference model.
@@ -104,40 +110,43 @@ class _Comparison:
 
     def answer(self) -> BaseAnswer:
         """Everything that is asked."""
-        self._identify()
-        found = self._base("needs", spec=self.spec, **self.workload)
-        needs, dtype = found["needs"], found["dtype"]
-        verdict, notes = self._curves(needs, dtype)
-        new = old = counts = time = None
-        untimed = ""
-        if self.asked.lists:
-            new, old = self._counts(needs)
-            counts = gate.compare(new, old)
-        if self.asked.timed:
-            timed = self.peer.time(self.spec, self.asked.device, needs)
-            untimed = timed.get("untimed", "")
-            time = None if untimed else Decision(**timed)
-        borrowed = self.peer.ask("base", "borrowed")
-        if borrowed:
-            notes.append(f"git ignores {', '.join(borrowed)}: on both sides the work tree's")
-        return BaseAnswer(self.peer.base.label, "", verdict, counts, new, old, time, untimed, tuple(notes))
-
-    def _identify(self) -> None:
-        """See to it that both sides have the optimizer, and that they are not the same code."""
         if not isinstance(self.asked.spec, TextSpec):
             raise _IncomparableError(
                 f"{self.spec} is a Python factory, which the base cannot be asked for; name it as module:function"
             )
+        with sharing(self.peer.ask("new", "device", device=self.asked.device)):
+            self._identify(self.asked.spec)
+            found = self._base("needs", spec=self.spec, **self.workload)
+            needs = found["needs"]
+            curve = self._curves(needs, found["dtype"]) if self.asked.curves else {}
+            new, old = self._counts(needs) if self.asked.lists else (None, None)
+        timed = self.peer.time(self.spec, self.asked.device, needs) if self.asked.timed else {}  # locks for itself
+        untimed = timed.get("untimed", "")
+        borrowed = self.peer.ask("base", "borrowed")
+        return BaseAnswer(
+            self.peer.base.label,
+            **curve,
+            counts=gate.compare(new, old) if new and old else None,
+            new=new,
+            old=old,
+            time=Decision(**timed) if timed and not untimed else None,
+            untimed=untimed,
+            notes=(f"git ignores {', '.join(borrowed)}: on both sides the work tree's",) if borrowed else (),
+        )
+
+    def _identify(self, spec: TextSpec) -> None:
+        """See to it that both sides have the optimizer, and that they are not the same code."""
         here = self.peer.ask("new", "origins", spec=self.spec)
         try:
             there = self.peer.ask("base", "origins", spec=self.spec)
         except OptcheckError as error:
             raise _IncomparableError(f"not in {self.peer.base.label}, nothing to compare: {error}") from error
         if here == there:
-            file = here.get(self.asked.spec.module, "")
+            file = here.get(spec.module, "")
             came = f", it comes from {file}" if file else ""
-            address, home = self.asked.spec.address, self.peer.base.home
-            raise _IncomparableError(f"{address} is not in {home}{came}: both sides are the same code")
+            raise _IncomparableError(
+                f"{spec.address} is not in {self.peer.base.home}{came}: both sides are the same code"
+            )
 
     def _base(self, command: str, **arguments: Any) -> Any:  # noqa: ANN401 - plain data
         """Ask the base; what it refuses is nothing that the new code could be blamed for."""
@@ -146,21 +155,22 @@ class _Comparison:
         except OptcheckError as error:
             raise _IncomparableError(f"{self.peer.base.label}: {error}") from error
 
-    def _curves(self, needs: dict[str, Any], dtype: str) -> tuple[judge.Verdict, list[str]]:
-        """The verdict on the new curve, and notes; an envelope is measured where the two are not the same bits."""
+    def _curves(self, needs: dict[str, Any], dtype: str) -> dict[str, Any]:
+        """The verdict on the new curve, and doubts; an envelope is measured where the two are not the same bits."""
         arguments = {"spec": self.spec, **self.workload, "dtype": dtype}
         asked = {**arguments, "needs": needs}
         here, there = self.peer.ask_all([("new", "train", asked), ("base", "train", asked)])
         if here["digest"] != there["digest"]:
             other = f"the reference model {self.asked.workload} is another one in {self.peer.base.label}"
-            return judge.Verdict("incomparable", other), []
+            mend = "choose one that both have with --optcheck-workload, or a base that has this one"
+            return {"verdict": judge.Verdict("incomparable", f"{other}; {mend}")}
         new, old = as_run(here["run"]), as_run(there["run"])
         if _equal(new, old):
             end = new.losses[-1] if new.losses else None
-            return judge.Verdict("match", largest=0.0, final_old=end, final_new=end), []
+            return {"verdict": judge.Verdict("match", largest=0.0, final_old=end, final_new=end)}
         golden = self._golden(arguments)
-        notes = ["two runs of the old code differ, so the curves say little"] if golden.stochastic else []
-        return judge.judge(new, golden, judge.Policy()), notes
+        doubt = "two runs of the old code differ, so the curves say little" if golden.stochastic else ""
+        return {"verdict": judge.judge(new, golden, judge.Policy()), "doubt": doubt}
 
     def _golden(self, arguments: dict[str, Any]) -> Golden:
         """What recording makes of the old code."""

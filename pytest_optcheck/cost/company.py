@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_optcheck.cost import versus
 from pytest_optcheck.cost.control import NoTimingError
+from pytest_optcheck.cost.locks import sharing
 from pytest_optcheck.cost.replies import SideError, answer
 from pytest_optcheck.cost.twins import Twin, twins
 from pytest_optcheck.errors import OptcheckError
@@ -75,7 +76,8 @@ class Company:
         @contextlib.contextmanager
         def first() -> Iterator[Sequence[Twin]]:
             made = [self._side(name) for name in SIDES]
-            _prepare(made, spec, device, needs)
+            with sharing(watch.name):
+                _prepare(made, spec, device, needs)
             yield made
             for twin in made:
                 twin.ask("finish")
@@ -83,7 +85,8 @@ class Company:
         @contextlib.contextmanager
         def second() -> Iterator[Sequence[Twin]]:
             with twins([self.places[name] for name in SIDES]) as made:
-                _prepare(made, spec, device, needs)
+                with sharing(watch.name):
+                    _prepare(made, spec, device, needs)
                 yield made
 
         try:

@@ -32,9 +32,31 @@ PATIENCE_S = 120.0
 PAUSE_S = 0.002
 """Between two looks at a lock that is taken."""
 
+SHARED_PATIENCE_S = 15.0
+"""A timed block takes seconds; who holds a device for longer was stopped, and cases go on without the lock."""
+
+_forsaken: set[str] = set()
+"""Devices whose lock was waited for in vain: not every case of a run is to wait for it again."""
+
 
 class NoLockError(Exception):
     """The lock cannot be had; its text says why, in a few words."""
+
+
+@contextlib.contextmanager
+def sharing(device: str) -> Iterator[None]:
+    """Hold off the timing of steps on a device, named as of `DeviceLock`, in all processes of this machine.
+
+    Whoever times steps must have left the block: this process would wait for itself.
+    """
+    if device in _forsaken:
+        yield
+        return
+    asked_s = time.monotonic()
+    with DeviceLock(device, patience_s=SHARED_PATIENCE_S).shared():
+        if time.monotonic() - asked_s >= SHARED_PATIENCE_S:
+            _forsaken.add(device)
+        yield
 
 
 @dataclass(frozen=True, slots=True)

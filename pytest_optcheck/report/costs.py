@@ -43,6 +43,16 @@ def lighter(results: Iterable[Result]) -> Iterator[str]:
             yield f"lighter: {result.spec} on {result.workload}: {'; '.join(result.verdict.details)}"
 
 
+def noted(results: Iterable[Result]) -> Iterator[str]:
+    """One line for each note on comparisons with a base, with how many optimizers it is on, or which one."""
+    found: dict[str, dict[str, None]] = {}
+    for result in results:
+        for note in result.findings if result.route == BASE else ():
+            found.setdefault(note, {})[result.spec] = None
+    for note, specs in sorted(found.items(), key=lambda item: -len(item[1])):
+        yield f"{len(specs)} noted: {note if len(specs) > 1 else f'{next(iter(specs))}: {note}'}"
+
+
 def figures(result: Result) -> dict[str, float]:
     """The figures of one result by name: ``step_ratio``, ``operations``, ``syncs``, ``state_ratio``.
 

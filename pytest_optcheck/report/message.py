@@ -53,6 +53,8 @@ def failure(result: Result) -> str:
     rows.append(("cause", verdict.cause))
     if verdict.first_step is not None:
         rows.append(("final loss", finals(result)))
+    if result.route == BASE:
+        rows += [("" if k else "noted", line) for k, line in enumerate(result.findings)]
     if verdict.kind not in ("missing", "stale"):
         rows.append(("reproduce", f"pytest --optcheck {result.select}"))
     if result.route != BASE:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from pytest_optcheck.cases import COUNTS, TIMING
+from pytest_optcheck.cases import BASE, COUNTS, TIMING
 from pytest_optcheck.curves import PLAIN
 from pytest_optcheck.judge import KINDS, PASSING
 from pytest_optcheck.report import costs
@@ -33,12 +33,13 @@ def section(results: Sequence[Result], *, verbose: bool, elapsed_s: float) -> li
     curves = [r for r in results if r.route not in (COUNTS, TIMING)]
     shown = [r for r in curves if verbose or not (r.verdict.kind in PASSING or r.golden)]
     shown.sort(key=lambda result: -KINDS.index(result.verdict.kind))
-    titles = (*TITLES, "sees lr change of") if verbose else TITLES
-    rows = [titles, *(_row(result, verbose=verbose) for result in shown)]
+    resolved = verbose and any(result.route != BASE for result in shown)  # against a base there is no golden
+    titles = (*TITLES, "sees lr change of") if resolved else TITLES
+    rows = [titles, *(_row(result, resolved=resolved) for result in shown)]
     lines = [*aligned(rows), *causes(shown)] if shown else []
     lines += aligned(costs.rows(results, verbose=verbose))
     lines += recorded(results)
-    lines += [*costs.lighter(results), *costs.incomparable(results)]
+    lines += [*costs.lighter(results), *costs.incomparable(results), *costs.noted(results)]
     lines.append(totals(results, elapsed_s))
     return lines
 
@@ -81,7 +82,7 @@ def totals(results: Sequence[Result], elapsed_s: float) -> str:
     return f"{' · '.join(parts)}        {elapsed_s:.1f} s, {step_s:.1f} s of it inside optimizer.step()"
 
 
-def _row(result: Result, *, verbose: bool) -> tuple[str, ...]:
+def _row(result: Result, *, resolved: bool) -> tuple[str, ...]:
     verdict = result.verdict
     outside = ""
     if verdict.envelopes is not None:
@@ -90,7 +91,7 @@ def _row(result: Result, *, verbose: bool) -> tuple[str, ...]:
     name = "recorded" if result.golden else verdict.kind if verdict.kind in PASSING else verdict.kind.upper()
     how = result.dtype if result.route == PLAIN else result.route
     row = (result.spec, result.workload, how, name, finals(result), outside or verdict.note)
-    if not verbose:
+    if not resolved:
         return row
     return (*row, "nothing" if result.resolution is None else f"{result.resolution:.1e}")
 

@@ -16,14 +16,23 @@ from typing import TYPE_CHECKING
 import pytest
 from base_repository import PROJECT, SPEC, Repository
 
-from pytest_optcheck import workloads
+from pytest_optcheck import basing, workloads
+from pytest_optcheck.cases import BASE, Case, Result
 from pytest_optcheck.cost import revisions
 from pytest_optcheck.cost.base import Asked, BaseAnswer, compare_with_base
+from pytest_optcheck.cost.figures import LISTS, TEN
+from pytest_optcheck.cost.figures import ZOO as ZOO_LIST
 from pytest_optcheck.cost.peer import Peer
+from pytest_optcheck.costing import answer
+from pytest_optcheck.judge import Verdict
 from pytest_optcheck.specs import parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from sample import Project
+
+    from pytest_optcheck.settings import Settings
 
 ENDS_S = 60.0
 """An interrupted process is waited for so long; on a busy machine it may be importing torch."""
@@ -113,6 +122,62 @@ def test_what_only_the_work_tree_has_cannot_be_compared(session: Session) -> Non
 def test_the_repository_stays_as_it_is_and_nothing_stays_behind(session: Session) -> None:
     assert session.after == session.before
     assert session.left == []
+
+
+@pytest.fixture
+def compared(monkeypatch: pytest.MonkeyPatch) -> list[Case]:
+    """The cases that would be compared; every one of them comes out as changed."""
+    cases: list[Case] = []
+
+    def check(case: Case, settings: Settings) -> list[Result]:
+        cases.append(case)
+        return [answer(case, settings, BASE, Verdict("changed"), findings=("git ignores it",))]
+
+    monkeypatch.setattr(basing, "check", check)
+    return cases
+
+
+def test_the_option_alone_asks_for_the_check_and_the_notes_are_printed(project: Project, compared: list[Case]) -> None:
+    result = project.run("--optcheck-base=.")
+    assert [case.workload for case in compared] == ["bowl", "bowl"]
+    result.assert_outcomes(failed=2, deselected=3)
+    result.stdout.fnmatch_lines(["  noted:         git ignores it", "* optcheck *", "2 noted: git ignores it"])
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        ([], (True, LISTS, True)),
+        (["-o", "optcheck_cost=timing"], (True, (), True)),
+        (["-o", "optcheck_cost=none"], (True, (), False)),
+        (["--optcheck-route=counts"], (False, LISTS, False)),
+        (["--optcheck-route=timing"], (False, (), True)),
+        (["--optcheck-route=float64"], (True, (), False)),
+        (["--optcheck-profile=quick"], (True, (ZOO_LIST, TEN), False)),
+        (["--optcheck-workload=linear"], (True, LISTS, True)),
+    ],
+)
+def test_what_other_options_leave_out_is_not_compared(
+    project: Project, compared: list[Case], how: list[str], expected: tuple[object, ...]
+) -> None:
+    project.set("cost", None)
+    project.set("routes", None)
+    project.run("--optcheck-base=.", *how)
+    assert {(bool(case.scope.dtypes), case.scope.counted, case.scope.timed) for case in compared} == {expected}
+
+
+def test_a_route_that_no_base_is_compared_on_is_a_usage_error(project: Project, compared: list[Case]) -> None:
+    result = project.run("--optcheck-base=.", "--optcheck-route=resume")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --optcheck-base has nothing to compare here: *float64, counts and timing*"])
+    assert compared == []
+
+
+def test_a_narrowed_run_prints_the_command_that_is_narrowed_as_well(project: Project, compared: list[Case]) -> None:
+    narrowed = project.run("--optcheck-base=.", "--optcheck-workload=linear")
+    first = [(case.spec, case.workload) for case in compared]
+    project.obey(narrowed, "reproduce")
+    assert [(case.spec, case.workload) for case in compared[len(first) :]] == first[-1:]
 
 
 @pytest.mark.slow

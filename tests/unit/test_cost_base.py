@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -8,11 +9,14 @@ import pytest
 from pytest_optcheck import judge
 from pytest_optcheck.cost.base import Asked, BaseAnswer, compare_with_base
 from pytest_optcheck.cost.commands import Commands
+from pytest_optcheck.cost.locks import DeviceLock
 from pytest_optcheck.cost.ratios import Decision
 from pytest_optcheck.errors import OptcheckError
 from pytest_optcheck.specs import FactorySpec, parse
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pytest_optcheck.cost.peer import Peer
 
 SAME = Decision("not slower", "", 1.0, 0.99, 1.01, 0.01, 0.01, 6)
@@ -34,6 +38,8 @@ class Here:
         self.asked.append(f"{side} {command}")
         if command == "borrowed":
             return self.borrowed
+        if command == "device":
+            return Commands().device(**arguments)
         spec = self.specs[side]
         found = getattr(Commands(), command)(**{**arguments, "spec": spec})
         if command == "origins":
@@ -47,6 +53,7 @@ class Here:
 
     def time(self, spec: str, device: str, needs: dict[str, Any]) -> dict[str, Any]:
         assert (spec, device, needs) == ("sided:Old()", "cpu", {})
+        self.asked.append("time")
         return self.timing
 
 
@@ -111,6 +118,31 @@ def test_what_is_not_asked_is_not_answered() -> None:
     assert (answer.counts, answer.new, answer.old, answer.time, answer.untimed) == (None, None, None, None, "")
 
 
+def test_curves_that_are_not_asked_are_not_compared() -> None:
+    here = Here("sided:Other()", "sided:Old()")
+    answer = compare(here, lists=("ten",), curves=False)
+    assert (answer.verdict, answer.doubt) == (judge.Verdict("match"), "")
+    assert answer.counts is not None
+    assert "new train" not in here.asked
+
+
+def test_the_device_is_shared_but_for_the_timing_which_takes_it_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = Here("sided:Rewritten()", "sided:Old()")
+
+    @contextlib.contextmanager
+    def shared(lock: DeviceLock) -> Iterator[None]:
+        here.asked.append(f"shared {lock.device}")
+        yield
+        here.asked.append("left")
+
+    monkeypatch.setattr(DeviceLock, "shared", shared)
+    compare(here, lists=("ten",), timed=True)
+    assert here.asked[:2] == ["new device", "shared cpu"]
+    left = here.asked.index("left")
+    assert {"new train", "base train", "base golden", "new count", "base count"} <= set(here.asked[2:left])
+    assert here.asked[left + 1 :] == ["time", "base borrowed"]
+
+
 def test_the_time_comes_as_it_was_decided() -> None:
     here = Here("sided:Old()", "sided:Old()")
     here.timing = {
@@ -138,7 +170,7 @@ def test_the_same_file_on_both_sides_is_told_and_nothing_else_is_asked() -> None
     answer = compare(here)
     expected = "sided:Old is not in the repository, it comes from /project/sided.py: both sides are the same code"
     assert answer == BaseAnswer("v1.0 (0123456789)", expected)
-    assert here.asked == ["new origins", "base origins"]
+    assert here.asked == ["new device", "new origins", "base origins"]
 
 
 def test_what_the_base_has_not_is_nothing_to_compare() -> None:
@@ -162,7 +194,10 @@ def test_another_reference_model_makes_the_curves_incomparable_and_nothing_else(
     here = Here("sided:Waits()", "sided:Old()")
     here.digests = {"base": "another"}
     answer = compare(here, lists=("ten",))
-    note = "the reference model toys:Bowl is another one in v1.0 (0123456789)"
+    note = (
+        "the reference model toys:Bowl is another one in v1.0 (0123456789); "
+        "choose one that both have with --optcheck-workload, or a base that has this one"
+    )
     assert answer.verdict == judge.Verdict("incomparable", note)
     assert answer.counts is not None
     assert answer.counts.heavier
@@ -170,7 +205,7 @@ def test_another_reference_model_makes_the_curves_incomparable_and_nothing_else(
 
 def test_old_code_that_does_not_repeat_itself_is_told() -> None:
     answer = compare(Here("sided:Old()", "sided:Restless()"))
-    assert answer.notes == ("two runs of the old code differ, so the curves say little",)
+    assert answer.doubt == "two runs of the old code differ, so the curves say little"
 
 
 def test_modules_that_both_sides_share_are_told() -> None:

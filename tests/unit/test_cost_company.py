@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import torch._dynamo  # noqa: F401 - which every twin would import for itself
 from pytest_optcheck.cost import versus
 from pytest_optcheck.cost.company import SIDES, Company
 from pytest_optcheck.cost.control import NoTimingError
+from pytest_optcheck.cost.locks import DeviceLock
 from pytest_optcheck.cost.places import Place
 from pytest_optcheck.cost.ratios import Decision
 
@@ -100,6 +102,30 @@ def test_sides_are_timed_ready_and_the_second_look_is_taken_at_others(
     kind, found = company.time("both:Rule()", **TIMING)
     assert (kind, found["answer"]) == ("done", "cannot tell")
     assert len(processes[0] | processes[1]) == 6
+
+
+def test_the_device_is_shared_while_sides_get_ready_and_let_go_before_they_are_timed(
+    company: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(company, new="Rule = sided.Old", base="Rule = sided.Old", again="Rule = sided.Old")
+    events: list[str] = []
+
+    @contextlib.contextmanager
+    def shared(lock: DeviceLock) -> Iterator[None]:
+        events.append(f"shared {lock.device}")
+        yield
+        events.append("left")
+
+    def compare(first: Companions, second: Companions, _: Watch) -> Decision:
+        for companions in (first, second):
+            with companions():
+                events.append("ready")
+        return undecided()
+
+    monkeypatch.setattr(DeviceLock, "shared", shared)
+    monkeypatch.setattr(versus, "compare", compare)
+    assert company.time("both:Rule()", **TIMING)[0] == "done"
+    assert events == ["shared cpu", "left", "ready"] * 2
 
 
 def test_what_cannot_be_timed_is_told(company: Company) -> None:

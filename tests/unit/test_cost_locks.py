@@ -242,3 +242,17 @@ def test_what_a_case_raises_is_not_taken_for_a_missing_lock(tmp_path: Path) -> N
     with pytest.raises(NoLockError, match="of the case"), lock(tmp_path).shared():
         raise NoLockError("of the case")
     assert free(tmp_path)
+
+
+def test_a_lock_that_nobody_gives_back_is_waited_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(locks, "SHARED_PATIENCE_S", 0.2)
+    monkeypatch.setattr(locks, "_forsaken", set())
+    waited_s = []
+    with DeviceLock("cpu").exclusive():
+        for _ in range(2):
+            started_s = time.monotonic()
+            with locks.sharing("cpu"):
+                waited_s.append(time.monotonic() - started_s)
+    assert waited_s[0] >= 0.2
+    assert waited_s[1] < 0.2

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -253,17 +251,3 @@ def test_cases_share_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     with costing.sharing("cpu"):
         assert entered == ["cpu"]
     assert entered == ["cpu", "left"]
-
-
-def test_a_lock_that_nobody_gives_back_is_waited_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(costing, "SHARED_PATIENCE_S", 0.2)
-    monkeypatch.setattr(costing, "_forsaken", set())
-    waited_s = []
-    with DeviceLock("cpu").exclusive():
-        for _ in range(2):
-            started_s = time.monotonic()
-            with costing.sharing("cpu"):
-                waited_s.append(time.monotonic() - started_s)
-    assert waited_s[0] >= 0.2
-    assert waited_s[1] < 0.2

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from pytest_optcheck.cases import COUNTS, TIMING, Result
-from pytest_optcheck.judge import Verdict
+from pytest_optcheck.cases import BASE, COUNTS, TIMING, Result
+from pytest_optcheck.judge import Kind, Verdict
 from pytest_optcheck.report import costs, message, terminal
 
 COST: dict[str, Any] = {
@@ -62,6 +62,37 @@ def test_a_state_without_parameters_is_told_without_dividing_by_zero() -> None:
 def test_what_cannot_be_compared_is_said_once_for_each_reason() -> None:
     results = [measured(TIMING, Verdict("incomparable", note)) for note in ("busy", "elsewhere", "elsewhere")]
     assert list(costs.incomparable([*results, ON_TIME])) == ["2 incomparable: elsewhere", "1 incomparable: busy"]
+
+
+def against_base(*notes: str, spec: str = "toy:Adam()", kind: Kind = "match") -> Result:
+    return Result(spec, "zoo", "float64", "cpu", "--optcheck-base main", Verdict(kind), BASE, findings=notes)
+
+
+def test_a_note_on_a_base_is_said_once_and_names_the_one_optimizer_that_it_is_on() -> None:
+    both = [against_base("shared"), against_base("shared"), against_base("doubtful", "shared", spec="toy:SGD()")]
+    lines = ["2 noted: shared", "1 noted: toy:SGD(): doubtful"]
+    assert list(costs.noted([*both, HEAVIER])) == lines
+    assert terminal.section(both, verbose=False, elapsed_s=1.0)[:-1] == lines
+
+
+def test_what_a_golden_was_found_to_be_is_no_note() -> None:
+    assert list(costs.noted([measured(COUNTS, Verdict("match"), golden="{}")])) == []
+
+
+def test_a_failure_against_a_base_brings_its_notes() -> None:
+    assert message.failure(against_base("doubtful", "shared", kind="changed")).splitlines() == [
+        "CHANGED: toy:Adam() does not compute what the base does",
+        "  on zoo, float64, cpu, base",
+        "  noted:         doubtful",
+        "                 shared",
+        "  reproduce:     pytest --optcheck --optcheck-base main",
+    ]
+
+
+def test_a_comparison_with_a_base_claims_no_resolution() -> None:
+    rows = terminal.section([against_base()], verbose=True, elapsed_s=1.0)[:2]
+    assert rows[0].endswith("first step outside")
+    assert rows[1].split() == ["toy:Adam()", "zoo", "base", "match"]
 
 
 def test_a_lighter_step_is_told() -> None:
