@@ -227,7 +227,8 @@ class Suite:
     def _against_base(self, discovered: Sequence[Target]) -> Iterator[Case]:
         """One case an optimizer, on the cheapest of its reference models, where anything is asked that a base answers.
 
-        Nothing is recorded, so it does not matter which reference models an option left out.
+        Nothing is recorded, so it does not matter which reference models an option left out, and what was discovered is
+        as good as what was configured.
         """
         for target in (*self.settings.targets, *discovered):
             name = min(target.workloads, key=list(self.settings.known).index)
@@ -235,7 +236,7 @@ class Suite:
             select = f"--optcheck-base {shlex.quote(self.settings.base)} --optcheck-optimizer {spec}"
             if self.settings.only:
                 select += f" --optcheck-workload {name}"
-            scope = self.settings.scope(replace(target, among=()), name)
+            scope = self.settings.scope(replace(target, among=(), discovered=""), name)
             scope = replace(scope, dtypes=DTYPES[:1] if DTYPES[0] in self._dtypes(scope) else ())
             if scope.dtypes or scope.counted or scope.timed:
                 yield Case(target.spec, name, None, select, route=BASE, scope=scope, discovered=target.discovered)

@@ -155,6 +155,7 @@ def test_the_option_alone_asks_for_the_check_and_the_notes_are_printed(project: 
         (["--optcheck-route=float64"], (True, (), False)),
         (["--optcheck-profile=quick"], (True, (ZOO_LIST, TEN), False)),
         (["--optcheck-workload=linear"], (True, LISTS, True)),
+        (["-o", "optcheck_optimizers=", "--optcheck-discover=toy"], (True, LISTS, True)),
     ],
 )
 def test_what_other_options_leave_out_is_not_compared(
