@@ -111,8 +111,8 @@ class _Comparison:
         new = old = counts = time = None
         untimed = ""
         if self.asked.lists:
-            new, old = self._counts(needs)
-            counts = gate.compare(new, old)
+            new, old, refused = self._counts(needs)
+            counts = gate.compare(new, old, refused)
         if self.asked.timed:
             timed = self.peer.time(self.spec, self.asked.device, needs)
             untimed = timed.get("untimed", "")
@@ -168,10 +168,11 @@ class _Comparison:
         assert golden is not None  # noqa: S101 - it was written a moment ago, by this version
         return golden
 
-    def _counts(self, needs: dict[str, Any]) -> tuple[Cost, Cost]:
+    def _counts(self, needs: dict[str, Any]) -> tuple[Cost, Cost, dict[str, str]]:
+        """What a step of the new code and of the old one costs, and what the new one refused."""
         asked = {"spec": self.spec, "device": self.asked.device, "needs": needs, "lists": self.asked.lists}
         here, there = self.peer.ask_all([("new", "count", asked), ("base", "count", asked)])
-        return msgspec.convert(here, Cost), msgspec.convert(there, Cost)
+        return msgspec.convert(here["cost"], Cost), msgspec.convert(there["cost"], Cost), here["refused"]
 
 
 def as_run(found: dict[str, Any]) -> Run:
