@@ -69,11 +69,13 @@ class Dispatched(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch le
         self._looks = on
 
     def counts(self) -> Counts:
-        """What was counted."""
+        """What was counted. Memory is no longer watched then: a `Calls` would count the call that says it is gone."""
         ops = Counter({_name(func): count for func, count in self._ops.items()})
         ops[EVALUATION] = self._evaluations
         new_bytes = sum(change for _, change in self._changes if change > 0)
-        return Counts(ordered(ops), syncs=self._syncs, new_bytes=new_bytes, peak_bytes=self._transient_peak())
+        peak_bytes = self._transient_peak()
+        self._alive.clear()
+        return Counts(ordered(ops), syncs=self._syncs, new_bytes=new_bytes, peak_bytes=peak_bytes)
 
     def _transient_peak(self) -> int:
         """The most memory alive at once of what is gone by now: what stays is the same in whatever order it came."""

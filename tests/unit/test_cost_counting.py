@@ -167,6 +167,28 @@ def test_what_is_refused_is_told_with_what_was_raised() -> None:
     assert set(cost.lists["ten"].moments) == {"first", "warm", "scheduled", "closure"}
 
 
+def test_state_that_is_replaced_makes_no_more_calls_than_state_that_is_written_into() -> None:
+    """A meter that still watched memory would be called where that goes."""
+
+    class InPlace(cost_mutants.Sound):
+        def update(self, parameter: torch.Tensor, gradient: torch.Tensor, lr: float, momentum: float) -> None:
+            state = self.state[parameter]
+            state["v"] = state["v"].mul_(momentum) if state else gradient.clone()
+            parameter.sub_(state["v"], alpha=lr)
+
+    class Replaced(cost_mutants.Sound):
+        def update(self, parameter: torch.Tensor, gradient: torch.Tensor, lr: float, momentum: float) -> None:
+            state = self.state[parameter]
+            state["v"] = state["v"].mul(momentum) if state else gradient.clone()
+            parameter.sub_(state["v"], alpha=lr)
+
+    def calls(kind: type[cost_mutants.Sound]) -> dict[tuple[str, str], int]:
+        lists = count(made(kind), None, "ten", "many").lists
+        return {(name, moment): of.calls for name, cost in lists.items() for moment, of in cost.moments.items()}
+
+    assert calls(Replaced) == calls(InPlace)
+
+
 def test_a_slow_optimizer_goes_without_many() -> None:
     assert list(count("torch.optim:SGD(lr=0.01)", Needs(steps=8), "ten", "many").lists) == ["ten"]
 

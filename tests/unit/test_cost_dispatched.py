@@ -84,6 +84,16 @@ def test_a_step_on_another_device_waits_for_no_tensor_of_the_cpu(name: str) -> N
     assert counts(WAITS[name][0], device="cuda").syncs == 0
 
 
+def test_a_meter_that_was_read_watches_no_memory() -> None:
+    kept = [torch.zeros(8)]
+    meter = Dispatched()
+    meter.run([lambda: kept.append(kept[0] + 1.0)])
+    assert meter.counts().new_bytes == 32
+    assert meter.counts().new_bytes == 32
+    kept.clear()
+    assert meter.alive_bytes == 32  # as it was when the meter was read
+
+
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that torch sees")
 def test_the_host_waits_for_copies_from_a_gpu() -> None:
