@@ -13,14 +13,14 @@ import msgspec
 from pytest_optcheck import judge, workloads
 from pytest_optcheck.cases import COUNTS, TIMING, Result
 from pytest_optcheck.cost import gate, locks
-from pytest_optcheck.cost.figures import Cost, Timing, version_key
+from pytest_optcheck.cost.figures import LISTS, Cost, Timing, version_key
 from pytest_optcheck.curves import DTYPES
 from pytest_optcheck.goldens import Goldens
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from pytest_optcheck.cases import Case
+    from pytest_optcheck.cases import Case, Scope
     from pytest_optcheck.cost.ratios import Decision
     from pytest_optcheck.format import Golden
     from pytest_optcheck.settings import Settings
@@ -53,29 +53,39 @@ def counted(case: Case, settings: Settings, golden: Golden) -> Result:
     Raises:
         OptcheckError: the spec cannot be built.
     """
-    from pytest_optcheck.cost.counting import count
+    from pytest_optcheck.cost import counting
 
-    new = count(case.spec, golden.needs, settings.device, lists=case.scope.counted)
+    new, refused = counting.attempt(case.spec, golden.needs, settings.device, lists=case.scope.counted)
     result = answer(case, settings, COUNTS, judge.Verdict("match"), cost=msgspec.to_builtins(new))
-    key = version_key()
+    key = version_key(settings.device)
     old = golden.costs.get(key)
     if old is None:
         return replace(result, verdict=judge.Verdict("incomparable", _uncounted(golden, key)))
-    found = gate.compare(new, Cost({name: cost for name, cost in old.lists.items() if name in case.scope.counted}))
+    asked = Cost({name: cost for name, cost in old.lists.items() if name in case.scope.counted})
+    found = gate.compare(new, asked, refused)
     kind: judge.Kind = "heavier" if found.heavier else "match"
     return replace(result, verdict=judge.Verdict(kind, details=found.heavier or found.lighter))
+
+
+def widened(scope: Scope, golden: Golden) -> Scope:
+    """`scope` with every list that the steps of `golden` were counted on: counts that are replaced lose none."""
+    held = {name for cost in golden.costs.values() for name in cost.lists}
+    return replace(scope, counted=tuple(name for name in LISTS if name in held or name in scope.counted))
 
 
 def renewed(golden: Golden, result: Result, settings: Settings) -> dict[str, Cost]:
     """The counts of `golden` with those of `result` where they are to be recorded.
 
-    Those of other versions stay beside new ones as long as nothing changed; then they no longer apply.
+    Those of other versions stay beside new ones as long as nothing changed; then they no longer apply. A list that
+    was not counted yet is missing.
     """
-    new = msgspec.convert(result.cost, Cost)
-    if result.verdict.kind == "incomparable":
-        return {**golden.costs, version_key(): new} if "missing" in settings.update else golden.costs
+    key, new = version_key(settings.device), msgspec.convert(result.cost, Cost)
     if result.verdict.details and "heavier" in settings.update:
-        return {version_key(): new}
+        return {key: new}
+    if "missing" in settings.update:
+        held = golden.costs[key].lists if key in golden.costs else {}
+        lists = {**held, **{name: cost for name, cost in new.lists.items() if name not in held}}
+        return {**golden.costs, key: Cost(lists)}
     return golden.costs
 
 
@@ -142,12 +152,12 @@ def with_time(golden: Golden, result: Result, settings: Settings, *, anew: bool)
         golden: as it is stored.
         result: of timing its step.
         settings: what is to be recorded.
-        anew: the golden was recorded in this session, so that it holds no time yet.
+        anew: the golden was recorded as a whole in this session: a time it holds is that of the step as it was.
     """
     new = msgspec.convert(result.timing[RECORDED], Timing)
     others = tuple(timing for timing in golden.timings if timing.fingerprint != new.fingerprint)
-    absent = len(others) == len(golden.timings) and (anew or "missing" in settings.update)
-    if absent or result.verdict.kind in settings.update:
+    absent = len(others) == len(golden.timings) and "missing" in settings.update
+    if absent or result.verdict.kind in settings.update or (anew and result.verdict.kind in judge.PASSING):
         return msgspec.structs.replace(golden, timings=(*others, new))
     return golden
 

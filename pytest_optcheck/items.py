@@ -164,13 +164,18 @@ def run_case(item: pytest.Item, case: Case, settings: Settings) -> None:
         pytest.skip(f"no golden of {case.spec.text} on {case.workload} holds a route")
     item.stash.setdefault(RESULTS, []).extend(results)
     item.user_properties += [pair for result in results for pair in _properties(result)]
-    bad = [result for result in results if result.verdict.kind not in judge.PASSING and not result.golden]
+    bad = [result for result in results if result.verdict.kind not in judge.PASSING and not _recorded(result, settings)]
     for result in bad:
         if result.verdict.kind in settings.allow:
             warnings.warn(message.failure(result), OptcheckWarning, stacklevel=2)
     failing = [message.failure(result) for result in bad if settings.fails(result.verdict.kind)]
     if failing:
         pytest.fail("\n\n".join(failing), pytrace=False)
+
+
+def _recorded(result: Result, settings: Settings) -> bool:
+    """Whether what `result` found is recorded: a golden, or a time that replaces the golden's."""
+    return bool(result.golden) or (costing.RECORDED in result.timing and result.verdict.kind in settings.update)
 
 
 def run_selftest(item: pytest.Item, case: Case, settings: Settings) -> None:

@@ -6,6 +6,7 @@ imports torch.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from pytest_optcheck.roster import Rosters
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pytest_optcheck.format import Golden
     from pytest_optcheck.roster import Roster
     from pytest_optcheck.settings import Settings
 
@@ -40,6 +42,7 @@ class Session:
         self.rosters = Rosters(settings.curves)
         self.entered: dict[str, Roster] = {}
         self.written: dict[tuple[str, str], str] = {}
+        self.whole: set[tuple[str, str]] = set()
         self.timed = 0
         self.unanswered: list[str] = []
         self.started = time.perf_counter()
@@ -89,9 +92,18 @@ class Session:
         try:
             golden = decode(result.golden or "", self.store.path(*key))
             if golden is not None:
+                if not self._refreshes(golden, key):
+                    self.whole.add(key)
                 self.store.save(golden)
         except OptcheckError as error:
             self.problems.append(str(error))
+
+    def _refreshes(self, golden: Golden, key: tuple[str, str]) -> bool:
+        """Whether the stored golden is of the same recording, so that only parts of it were measured anew."""
+        with contextlib.suppress(OptcheckError):  # one that is no good is replaced as a whole
+            old = self.store.load(*key)
+            return old is not None and (old.recorded, old.curves) == (golden.recorded, golden.curves)
+        return False
 
     def _time(self, result: Result) -> None:
         """Keep the time of a step in the golden as it is now; it was taken last, when nothing else ran."""
@@ -99,7 +111,7 @@ class Session:
             golden = self.store.load(result.spec, result.workload)
             if golden is None:
                 return
-            renewed = with_time(golden, result, self.settings, anew=(result.spec, result.workload) in self.written)
+            renewed = with_time(golden, result, self.settings, anew=(result.spec, result.workload) in self.whole)
             if renewed != golden:
                 self.store.save(renewed)
                 self.timed += 1

@@ -81,7 +81,10 @@ def update(case: Case, settings: Settings) -> list[Result]:
     names = [result.route for result in recorded]
     if "missing" in settings.update:
         names += [name for name in case.scope.routes if name not in golden.routes]
-    counted = costing.counted(case, settings, golden) if case.scope.counted else None
+    counted = None
+    if case.scope.counted:
+        wide = replace(case, scope=costing.widened(case.scope, golden)) if "heavier" in settings.update else case
+        counted = costing.counted(wide, settings, golden)
     if counted is not None and counted.verdict.kind not in (*judge.PASSING, *settings.update):
         left.append(counted)
         counted = None
@@ -111,11 +114,12 @@ def _record(case: Case, settings: Settings, old: Golden | None, worst: Result) -
     if old is not None:
         held = [name for name in old.routes if name not in case.scope.routes]
         dtypes = tuple(dtype for dtype in DTYPES if dtype in case.scope.dtypes or dtype in old.curves)
-        case = replace(case, scope=replace(case.scope, dtypes=dtypes, routes=(*case.scope.routes, *held)))
+        scope = costing.widened(case.scope, old)
+        case = replace(case, scope=replace(scope, dtypes=dtypes, routes=(*scope.routes, *held)))
     what = _recording(case, settings, case.scope.routes)
     new = record(replace(what, ensemble=what.ensemble or (old is not None and old.ensemble is not None)))
     if old is not None:
-        new = structs.replace(new, variants=old.variants, dead=old.dead)
+        new = structs.replace(new, variants=old.variants, dead=old.dead, timings=old.timings)
     variants: tuple[TextSpec, ...] = ()
     if case.scope.varied and isinstance(case.spec, TextSpec):
         from pytest_optcheck.variants import derive
@@ -158,7 +162,8 @@ def _refresh(case: Case, settings: Settings, golden: Golden, renewal: _Renewal) 
     told = [f"routes measured: {' '.join(name for name in names if name in new.routes)}"] if new != golden else []
     if counted is not None and (costs := costing.renewed(new, counted, settings)) != new.costs:
         new = structs.replace(new, costs=costs)
-        told.append(f"steps counted{': ' * bool(counted.verdict.details)}{'; '.join(counted.verdict.details)}")
+        details = counted.verdict.details if "heavier" in settings.update else ()
+        told.append(f"steps counted{': ' * bool(details)}{'; '.join(details)}")
     if "missing" in settings.update and golden.textbook is None:
         new = structs.replace(new, textbook=_textbook(case, settings, golden))
         told += [against_textbook(new)] if new.textbook is not None else []

@@ -119,16 +119,14 @@ class _Comparison:
             found = self._base("needs", spec=self.spec, **self.workload)
             needs = found["needs"]
             curve = self._curves(needs, found["dtype"]) if self.asked.curves else {}
-            new, old = self._counts(needs) if self.asked.lists else (None, None)
+            counted = self._counts(needs) if self.asked.lists else {}
         timed = self.peer.time(self.spec, self.asked.device, needs) if self.asked.timed else {}  # locks for itself
         untimed = timed.get("untimed", "")
         borrowed = self.peer.ask("base", "borrowed")
         return BaseAnswer(
             self.peer.base.label,
             **curve,
-            counts=gate.compare(new, old) if new and old else None,
-            new=new,
-            old=old,
+            **counted,
             time=Decision(**timed) if timed and not untimed else None,
             untimed=untimed,
             notes=(f"git ignores {', '.join(borrowed)}: on both sides the work tree's",) if borrowed else (),
@@ -178,10 +176,12 @@ class _Comparison:
         assert golden is not None  # noqa: S101 - it was written a moment ago, by this version
         return golden
 
-    def _counts(self, needs: dict[str, Any]) -> tuple[Cost, Cost]:
+    def _counts(self, needs: dict[str, Any]) -> dict[str, Any]:
+        """What a step of the new code and of the old one costs, and how they compare."""
         asked = {"spec": self.spec, "device": self.asked.device, "needs": needs, "lists": self.asked.lists}
         here, there = self.peer.ask_all([("new", "count", asked), ("base", "count", asked)])
-        return msgspec.convert(here, Cost), msgspec.convert(there, Cost)
+        new, old = (msgspec.convert(side["cost"], Cost) for side in (here, there))
+        return {"counts": gate.compare(new, old, here["refused"]), "new": new, "old": old}
 
 
 def as_run(found: dict[str, Any]) -> Run:

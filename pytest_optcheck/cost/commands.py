@@ -18,7 +18,7 @@ from pytest_optcheck.building import plain
 from pytest_optcheck.conditions import Conditions
 from pytest_optcheck.cost import sides
 from pytest_optcheck.cost.clock import clock
-from pytest_optcheck.cost.counting import count
+from pytest_optcheck.cost.counting import attempt
 from pytest_optcheck.curves import Needs
 from pytest_optcheck.format import encode
 from pytest_optcheck.needs import discover
@@ -87,13 +87,13 @@ class Commands:
         return encode(record(what))
 
     def count(self, spec: str, device: str, needs: Plain, lists: Sequence[str]) -> Plain:
-        """Count what a step costs; a `figures.Cost`.
+        """Count what a step costs; a `counting.Counted`, by name.
 
         Raises:
             OptcheckError: the spec cannot be built.
         """
-        cost: Plain = msgspec.to_builtins(count(parse(spec), msgspec.convert(needs, Needs), device, lists=lists))
-        return cost
+        found = attempt(parse(spec), msgspec.convert(needs, Needs), device, lists=lists)
+        return {"cost": msgspec.to_builtins(found.cost), "refused": found.refused}
 
     def device(self, device: str) -> str:
         """What tells a device apart from all others of this machine."""

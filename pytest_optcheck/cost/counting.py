@@ -7,7 +7,7 @@ import gc
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from msgspec import structs
@@ -20,6 +20,7 @@ from pytest_optcheck.cost.lists import NAMES, Many, Ten, load
 from pytest_optcheck.cost.meters import Calls, Kernels, Unmetered
 from pytest_optcheck.cost.subject import Subject
 from pytest_optcheck.determinism import deterministic, process_group
+from pytest_optcheck.errors import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 Make = Callable[[Sequence[str]], Subject]
 """Builds a fresh subject on some tensors of a list."""
+
+Refusals = dict[str, str]
+"""What the optimizer raised, by moment; by the empty text where it refused tensors of the list."""
 
 WARM = 7
 """The update that counts as warm: past RAdam's five without a variance, and no multiple of a usual period."""
@@ -47,6 +51,19 @@ GROWING = 2
 """Tensors of the list that memory may grow on, a matrix and a vector: growth of one shows as well as that of all."""
 
 
+class Counted(NamedTuple):
+    """What was counted, and why the rest was not.
+
+    Attributes:
+        cost: of what was counted.
+        refused: what the optimizer raised, in a line each, by ``ten`` where it refused tensors of that list, and by
+            ``ten, resumed`` where it refused that moment.
+    """
+
+    cost: Cost
+    refused: dict[str, str]
+
+
 def count(
     spec: OptimizerSpec,
     needs: Needs,
@@ -55,6 +72,18 @@ def count(
     lists: Sequence[str] = NAMES,
     compiled: bool = False,
 ) -> Cost:
+    """What `attempt` counts."""
+    return attempt(spec, needs, device, lists=lists, compiled=compiled).cost
+
+
+def attempt(
+    spec: OptimizerSpec,
+    needs: Needs,
+    device: str = "cpu",
+    *,
+    lists: Sequence[str] = NAMES,
+    compiled: bool = False,
+) -> Counted:
     """Count what `spec` costs on each list; nothing is trained.
 
     The protocol is the same every time, so that what a rule does every tenth update falls on the same one. On each
@@ -84,7 +113,8 @@ def count(
         OptcheckError: the spec cannot be built at all, or there is no such list.
     """
     assembly = building.plain(spec)
-    found = {}
+    found: dict[str, ListCost] = {}
+    refused: dict[str, str] = {}
     for name in lists:
         tensors = load(name)
         if needs.steps and name == Many.name:
@@ -92,10 +122,11 @@ def count(
         with _held_still(device, needs), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the optimizer's
             make = partial(Subject, assembly, tensors, needs, device)
-            cost = _first_accepted(tensors, make, needs, compiled=compiled)
+            cost, refusals = _first_accepted(tensors, make, needs, compiled=compiled)
         if cost is not None:
             found[name] = cost
-    return Cost(found)
+        refused |= {f"{name}, {moment}" if moment else name: why for moment, why in refusals.items()}
+    return Counted(Cost(found), refused)
 
 
 @contextlib.contextmanager
@@ -112,37 +143,41 @@ def _held_still(device: str, needs: Needs) -> Iterator[None]:
             gc.enable()
 
 
-def _first_accepted(tensors: TensorList, make: Make, needs: Needs, *, compiled: bool) -> ListCost | None:
+def _first_accepted(
+    tensors: TensorList, make: Make, needs: Needs, *, compiled: bool
+) -> tuple[ListCost | None, Refusals]:
     """The cost on all tensors that `needs` leave, else on the matrices among them; None if those are refused too."""
+    first: Refusals = {}
     shapes = tensors.tensor_shapes
     names = [name for name in shapes if name not in needs.frozen]
     for tried in (names, [name for name in names if len(shapes[name]) == building.MATRIX_DIM]):
         if not tried:
             continue
+        moments: Refusals = {}
         try:
             if tensors.name == Many.name:
-                return _count_many(make(tried))
+                return _count_many(make(tried)), first
             make(tried).update(Unmetered())
             if tensors.name == Ten.name:
-                return _count_ten(make, tried, needs, compiled=compiled)
-            return _count(make(tried))
-        except Exception:  # noqa: BLE001, S112 - foreign code; whatever it raises, it refuses these tensors
-            continue
-    return None
+                return _count_ten(make, tried, needs, moments, compiled=compiled), first | moments
+            return _count(make(tried), moments), first | moments
+        except Exception as error:  # noqa: BLE001 - foreign code; whatever it raises, it refuses these tensors
+            first.setdefault("", one_line(error))
+    return None, first
 
 
 def _count_many(subject: Subject) -> ListCost:
     while subject.updates < WARM_MANY - 1:
         subject.update(Unmetered())
-    warm = subject.update(Dispatched()).counts()
+    warm = subject.update(Dispatched(subject.device)).counts()
     state_bytes = subject.state_bytes
-    moments = {"warm": _with_calls(warm, subject.update(Calls()))}
+    moments = {"warm": _with_calls(warm, subject.update(Calls(subject.device)))}
     return ListCost(moments, subject.parameter_bytes, state_bytes, len(subject.parameters), held=subject.take_apart())
 
 
-def _count_ten(make: Make, names: Sequence[str], needs: Needs, *, compiled: bool) -> ListCost:
+def _count_ten(make: Make, names: Sequence[str], needs: Needs, refusals: Refusals, *, compiled: bool) -> ListCost:
     evaluates = needs.closure or needs.evaluated
-    cost = _count(make(names), closure=not evaluates)
+    cost = _count(make(names), refusals, closure=not evaluates)
     if not needs.steps:
         grown = _grown(make(names[:GROWING]), GROWTH_EVALUATED if evaluates else GROWTH)
         cost = structs.replace(cost, grown_bytes=grown)
@@ -151,21 +186,21 @@ def _count_ten(make: Make, names: Sequence[str], needs: Needs, *, compiled: bool
     return cost
 
 
-def _count(subject: Subject, *, closure: bool = False) -> ListCost:
-    moments = {"first": subject.update(Dispatched()).counts()}
+def _count(subject: Subject, refusals: Refusals, *, closure: bool = False) -> ListCost:
+    moments = {"first": subject.update(Dispatched(subject.device)).counts()}
     while subject.updates < WARM - 1:
         subject.update(Unmetered())
-    warm = subject.update(Dispatched()).counts()
+    warm = subject.update(Dispatched(subject.device)).counts()
     state_bytes = subject.state_bytes
     warm = structs.replace(warm, kernels=subject.update(Kernels()).counted)
-    moments["warm"] = _with_calls(warm, subject.update(Calls()))
+    moments["warm"] = _with_calls(warm, subject.update(Calls(subject.device)))
     subject.halve_rates()
-    scheduled = subject.update(Dispatched()).counts()
+    scheduled = subject.update(Dispatched(subject.device)).counts()
     subject.halve_rates()
-    moments["scheduled"] = _with_calls(scheduled, subject.update(Calls()))
-    moments |= _resumed(subject)
+    moments["scheduled"] = _with_calls(scheduled, subject.update(Calls(subject.device)))
+    moments |= _resumed(subject, refusals)
     if closure:
-        moments |= _with_closure(subject)
+        moments |= _with_closure(subject, refusals)
     return ListCost(moments, subject.parameter_bytes, state_bytes, len(subject.parameters), held=subject.take_apart())
 
 
@@ -174,21 +209,23 @@ def _with_calls(counts: Counts, calls: Calls) -> Counts:
     return structs.replace(counts, calls=calls.first, schedule_calls=scheduled, syncs=counts.syncs + calls.syncs)
 
 
-def _resumed(subject: Subject) -> dict[str, Counts]:
+def _resumed(subject: Subject, refusals: Refusals) -> dict[str, Counts]:
     """The load and the first update after it; nothing where there is no state dict, or it does not load."""
-    load = Dispatched()
+    load = Dispatched(subject.device)
     try:
         fresh = subject.resume(load)
-        return {"loading": load.counts(), "resumed": fresh.update(Dispatched()).counts()}
-    except Exception:  # noqa: BLE001 - foreign code; why it does not load is for the route that resumes
+        return {"loading": load.counts(), "resumed": fresh.update(Dispatched(subject.device)).counts()}
+    except Exception as error:  # noqa: BLE001 - foreign code
+        refusals |= dict.fromkeys(("loading", "resumed"), one_line(error))
         return {}
 
 
-def _with_closure(subject: Subject) -> dict[str, Counts]:
+def _with_closure(subject: Subject, refusals: Refusals) -> dict[str, Counts]:
     """An update with a closure; nothing where none is taken."""
     try:
-        return {"closure": subject.update(Dispatched(), closure=True).counts()}
-    except Exception:  # noqa: BLE001 - foreign code; nothing else is asked of this subject
+        return {"closure": subject.update(Dispatched(subject.device), closure=True).counts()}
+    except Exception as error:  # noqa: BLE001 - foreign code; nothing else is asked of this subject
+        refusals["closure"] = one_line(error)
         return {}
 
 
@@ -202,7 +239,7 @@ def _recompiles(subject: Subject) -> int | None:
 
 def _grown(subject: Subject, updates: int) -> int:
     """Memory that so many updates after the warm one add to what is kept."""
-    meter = Dispatched()
+    meter = Dispatched(subject.device)
     while subject.updates < WARM:
         subject.update(meter)
     before = meter.alive_bytes

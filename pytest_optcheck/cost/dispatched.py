@@ -31,7 +31,8 @@ class Dispatched(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch le
 
     Memory counts from the operation that returns it until its last tensor is gone; what an operation needs inside
     itself, and what is allocated without one, is not seen. Syncs are found by torch's own tags, and are copies from
-    another device to the CPU; ``tolist`` on the CPU dispatches nothing (see `Calls`).
+    another device to the CPU; ``tolist`` on the CPU dispatches nothing (see `Calls`). Where the step runs on another
+    device, nobody waits for tensors of the CPU, as step counters are.
 
     Attributes:
         alive_bytes: memory allocated so far and not yet freed.
@@ -42,11 +43,12 @@ class Dispatched(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch le
         """Nothing is compiled under a meter; telling the compiler so at every operation costs a third."""
         return False
 
-    def __init__(self) -> None:
-        """Nothing is counted yet."""
+    def __init__(self, device: str = "cpu") -> None:
+        """Nothing is counted yet; `device` is that of the step."""
         super().__init__()  # type: ignore[no-untyped-call] # torch leaves it untyped
         self.alive_bytes = 0
         self._looks = True
+        self._on_cpu = device == "cpu"
         self._ops: Counter[OpOverload] = Counter()
         self._evaluations = self._syncs = 0
         self._alive: dict[int, _Memory] = {}
@@ -67,11 +69,13 @@ class Dispatched(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch le
         self._looks = on
 
     def counts(self) -> Counts:
-        """What was counted."""
+        """What was counted. Memory is no longer watched then: a `Calls` would count the call that says it is gone."""
         ops = Counter({_name(func): count for func, count in self._ops.items()})
         ops[EVALUATION] = self._evaluations
         new_bytes = sum(change for _, change in self._changes if change > 0)
-        return Counts(ordered(ops), syncs=self._syncs, new_bytes=new_bytes, peak_bytes=self._transient_peak())
+        peak_bytes = self._transient_peak()
+        self._alive.clear()
+        return Counts(ordered(ops), syncs=self._syncs, new_bytes=new_bytes, peak_bytes=peak_bytes)
 
     def _transient_peak(self) -> int:
         """The most memory alive at once of what is gone by now: what stays is the same in whatever order it came."""
@@ -89,7 +93,7 @@ class Dispatched(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch le
         if not (self._looks and plan.counted):
             return result
         self._ops[func] += 1
-        if plan.waits is not None and plan.waits(args, result):
+        if plan.waits is not None and (self._on_cpu or _elsewhere(args)) and plan.waits(args, result):
             self._syncs += 1
         if plan.fresh:
             self._keep(result)
@@ -148,6 +152,11 @@ def _plan(func: OpOverload) -> _Plan:
     elif name in ("_to_copy", "copy_"):
         waits = _comes_to_host
     return _Plan(func.namespace != "profiler", fresh, waits)
+
+
+def _elsewhere(args: Sequence[Any]) -> bool:
+    """Whether any of the tensors is on another device than the CPU."""
+    return any(tensor.device.type != "cpu" for tensor in _tensors(args))
 
 
 def _always(args: Sequence[Any], result: object) -> bool:

@@ -91,7 +91,13 @@ class Timing(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     control_spread: float
 
 
-def version_key() -> str:
-    """What counts depend on besides the code under test, as ``torch 2.13, python 3.11``."""
+def version_key(device: str = "cpu") -> str:
+    """What counts depend on besides the code under test, as ``torch 2.13, python 3.11``.
+
+    Elsewhere than on the CPU with the type of the device, as ``torch 2.13, python 3.11, cuda``: there torch takes
+    other implementations by default.
+    """
     torch = ".".join(version("torch").split(".")[:2])
-    return f"torch {torch}, python {sys.version_info.major}.{sys.version_info.minor}"
+    kind = device.partition(":")[0]
+    key = f"torch {torch}, python {sys.version_info.major}.{sys.version_info.minor}"
+    return key if kind == "cpu" else f"{key}, {kind}"

@@ -30,7 +30,7 @@ class Comparison:
     lighter: tuple[str, ...] = ()
 
 
-def compare(new: Cost, old: Cost) -> Comparison:
+def compare(new: Cost, old: Cost, refused: Mapping[str, str] | None = None) -> Comparison:
     """Compare two costs of one spec, counted under the same `figures.version_key`.
 
     Every total is gated, and exactly; one more is heavier, however few it is of how many:
@@ -48,12 +48,13 @@ def compare(new: Cost, old: Cost) -> Comparison:
     Args:
         new: of the code under test.
         old: what it is held against.
+        refused: why `new` lacks what it lacks, as `counting.Counted` has it.
     """
-    found = _Found()
+    found = _Found(refused or {})
     for name, before in old.lists.items():
         after = new.lists.get(name)
         if after is None:
-            found.heavier.append(f"{name}: can no longer be counted")
+            found.heavier.append(f"{name}: can no longer be counted{found.why(name)}")
         else:
             _compare_list(found, name, after, before)
     return Comparison(tuple(found.heavier), tuple(found.lighter))
@@ -61,8 +62,9 @@ def compare(new: Cost, old: Cost) -> Comparison:
 
 @dataclass(slots=True)
 class _Found:
-    """The lines so far."""
+    """The lines so far, and the reasons that they can give."""
 
+    refused: Mapping[str, str]
     heavier: list[str] = field(default_factory=list)
     lighter: list[str] = field(default_factory=list)
 
@@ -72,18 +74,22 @@ class _Found:
             lines = self.heavier if new > old else self.lighter
             lines.append(f"{where}: {old:,} → {new:,} {what}")
 
+    def why(self, where: str) -> str:
+        """The end of a line on what was refused."""
+        return f": {self.refused[where]}" if where in self.refused else ""
+
 
 def _compare_list(found: _Found, name: str, new: ListCost, old: ListCost) -> None:
     if new.parameter_bytes != old.parameter_bytes:  # it takes other tensors of the list than before
         lines = found.heavier if new.parameter_bytes < old.parameter_bytes else found.lighter
-        lines.append(
-            f"{name}: takes {new.parameter_bytes:,} bytes of parameters, took {old.parameter_bytes:,}; not comparable"
-        )
+        taken = f"takes {new.parameter_bytes:,} bytes of parameters, took {old.parameter_bytes:,}"
+        lines.append(f"{name}: {taken}; not comparable{found.why(name)}")
         return
     for moment, before in old.moments.items():
         after = new.moments.get(moment)
         if after is None:
-            found.heavier.append(f"{name}, {moment}: can no longer be counted")
+            where = f"{name}, {moment}"
+            found.heavier.append(f"{where}: can no longer be counted{found.why(where)}")
         else:
             _compare_moment(found, f"{name}, {moment}", after, before)
             _compare_calls(found, f"{name}, {moment}", after, before, old.tensors)

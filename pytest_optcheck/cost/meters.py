@@ -84,7 +84,7 @@ class Kernels:
 
 
 class Calls:
-    """Counts calls of Python functions, and on tensors of the CPU the syncs that dispatch nothing.
+    """Counts calls of Python functions, and where the step runs on the CPU the syncs that dispatch nothing.
 
     Attributes:
         counted: calls.
@@ -92,8 +92,9 @@ class Calls:
         syncs: calls of ``tolist``.
     """
 
-    def __init__(self) -> None:
-        """Nothing is counted yet."""
+    def __init__(self, device: str = "cpu") -> None:
+        """Nothing is counted yet; `device` is that of the step."""
+        self._on_cpu = device == "cpu"
         self.counted = 0
         self.first = 0
         self.syncs = 0
@@ -122,7 +123,7 @@ class Calls:
     def _event(self, frame: FrameType, event: str, argument: Any) -> None:  # noqa: ANN401 - depends on the event
         if event == "call":
             self.counted += frame.f_globals is not _OWN
-        elif event == "c_call" and argument.__name__ == "tolist":
+        elif self._on_cpu and event == "c_call" and argument.__name__ == "tolist":
             tensor = getattr(argument, "__self__", None)
             self.syncs += isinstance(tensor, Tensor) and tensor.device.type == "cpu"
 

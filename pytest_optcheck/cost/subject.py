@@ -38,6 +38,7 @@ class Subject:
     """An optimizer with its schedulers on some tensors of a list.
 
     Attributes:
+        device: of the tensors.
         optimizer: the optimizer.
         schedules: its schedulers, stepped as part of every update.
         updates: made so far.
@@ -56,6 +57,7 @@ class Subject:
             device: of the tensors.
             names: of those that are trained; the others are frozen and not handed over.
         """
+        self.device = device
         self.updates = 0
         self.gradients_held = False
         self._made_of = (assembly, tensors, needs, device, names)

@@ -30,10 +30,11 @@ def rows(results: Iterable[Result], *, verbose: bool) -> list[tuple[str, ...]]:
 
 
 def incomparable(results: Iterable[Result]) -> Iterator[str]:
-    """One line for each reason why something could not be compared, with how often it was met."""
-    notes = Counter(result.verdict.note for result in results if result.verdict.kind == "incomparable")
-    for note, count in notes.most_common():
-        yield f"{count} incomparable: {note}"
+    """One line for each reason why something could not be compared, with how often it was met, and where if once."""
+    found = [result for result in results if result.verdict.kind == "incomparable"]
+    where = {result.verdict.note: f"{result.spec} on {result.workload}: " for result in found}
+    for note, count in Counter(result.verdict.note for result in found).most_common():
+        yield f"{count} incomparable: {where[note] if count == 1 else ''}{note}"
 
 
 def lighter(results: Iterable[Result]) -> Iterator[str]:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 SPEC = "toy:Descent(lr=0.1)"
 STEP = 'p.add_(p.grad, alpha=-group["lr"])'
+FASTER = 'p.add_(p.grad, alpha=-1.1 * group["lr"])'
 HEAVIER = f"{STEP}\n                p.sum().item()"
 
 CLOCK = """
@@ -92,6 +93,16 @@ def test_a_heavier_step_fails_names_what_was_added_and_can_be_accepted(counted: 
     assert items(counted.run("--optcheck")) == {"passed": 4}
 
 
+def test_accepting_another_curve_on_one_route_keeps_the_counts(counted: Project) -> None:
+    lists = list(counted.stored("Descent")["costs"].popitem()[1]["lists"])
+    counted.edit("toy.py", STEP, FASTER)
+    result = counted.run("--optcheck", "--optcheck-route=resume")
+    assert items(result) == {"failed": 1}
+    assert items(counted.obey(result, "accept")) == {"passed": 1}
+    assert list(counted.stored("Descent")["costs"].popitem()[1]["lists"]) == lists
+    assert items(counted.run("--optcheck")) == {"passed": 4}
+
+
 def test_a_lighter_step_passes_and_is_told(counted: Project) -> None:
     counted.edit("toy.py", STEP, HEAVIER)
     counted.run("--optcheck-update=changed").assert_outcomes(passed=1)
@@ -108,7 +119,9 @@ def test_counts_of_another_torch_are_not_compared_and_this_is_said_once(counted:
     path.write_text(json.dumps(golden), encoding="utf-8")
     result = counted.run("--optcheck")
     assert items(result) == {"passed": 4}
-    result.stdout.fnmatch_lines(["1 incomparable: steps were counted with torch 1.0, python 3.0, this is *"])
+    result.stdout.fnmatch_lines(
+        [f"1 incomparable: {SPEC} on bowl: steps were counted with torch 1.0, python 3.0, this is *"]
+    )
     assert items(counted.run("--optcheck-update=missing")) == {"passed": 1}
     assert len(counted.stored("Descent")["costs"]) == 2
 
@@ -142,9 +155,32 @@ def test_a_slower_step_fails_and_can_be_accepted(clocked: Project, monkeypatch: 
     assert items(result) == {"failed": 1, "passed": 1}
     result.stdout.fnmatch_lines([f"SLOWER: {SPEC} takes more time for a step than it did", "*a step takes 1.50 × its*"])
     accepted = clocked.obey(result, "accept")
+    assert items(accepted) == {"passed": 2}
     accepted.stdout.fnmatch_lines(["recorded the time of 1 steps"])
     assert [timing["ratio"] for timing in clocked.stored("Descent")["timings"]] == [3.0]
     assert items(clocked.run("--optcheck")) == {"passed": 2}
+
+
+def test_accepting_another_curve_keeps_the_time(clocked: Project) -> None:
+    clocked.edit("toy.py", STEP, FASTER)
+    result = clocked.run("--optcheck", "--optcheck-route=float64")
+    assert items(result) == {"failed": 1}
+    assert items(clocked.run("--optcheck-update=changed", "--optcheck-route=float64")) == {"passed": 1}
+    assert [timing["ratio"] for timing in clocked.stored("Descent")["timings"]] == [2.0]
+
+
+def test_a_golden_recorded_anew_is_timed_anew_and_a_refreshed_one_is_not(
+    clocked: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOY_RATIO", "1.9")
+    assert items(clocked.run("--optcheck-update=missing", "--optcheck-route=resume", "--optcheck-route=timing")) == {
+        "passed": 2
+    }
+    assert list(clocked.stored("Descent")["routes"]) == ["resume"]
+    assert [timing["ratio"] for timing in clocked.stored("Descent")["timings"]] == [2.0]
+    clocked.edit("toy.py", STEP, FASTER)
+    assert items(clocked.run("--optcheck-update=changed")) == {"passed": 2}
+    assert [timing["ratio"] for timing in clocked.stored("Descent")["timings"]] == [1.9]
 
 
 def test_a_time_that_is_missing_is_no_failure(clocked: Project) -> None:
@@ -153,7 +189,7 @@ def test_a_time_that_is_missing_is_no_failure(clocked: Project) -> None:
     path.write_text(json.dumps({**golden, "timings": []}), encoding="utf-8")
     result = clocked.run("--optcheck")
     assert items(result) == {"passed": 2}
-    result.stdout.fnmatch_lines(["1 incomparable: step times: no step was timed yet*"])
+    result.stdout.fnmatch_lines([f"1 incomparable: {SPEC} on bowl: step times: no step was timed yet*"])
     clocked.run("--optcheck-update=missing").stdout.fnmatch_lines(["recorded the time of 1 steps"])
 
 

@@ -32,7 +32,7 @@ judge.judge = always
 BLIND_GATE = """
 from pytest_optcheck.cost import gate
 
-def never(new, old):
+def never(new, old, refused):
     return gate.Comparison()
 
 gate.compare = never

@@ -106,6 +106,13 @@ def test_what_became_heavier_is_named_with_both_costs() -> None:
     assert answer.old.lists["ten"].moments["warm"].syncs == 0
 
 
+def test_what_can_no_longer_be_counted_says_why() -> None:
+    counts = compare(Here("sided:Raises()", "sided:Old()"), lists=("ten",)).counts
+    assert counts is not None
+    (line,) = counts.heavier
+    assert line.startswith("ten: can no longer be counted: RuntimeError: cannot update (")
+
+
 def test_what_became_lighter_is_named() -> None:
     answer = compare(Here("sided:Old()", "sided:Waits()"), lists=("ten",))
     assert answer.counts is not None

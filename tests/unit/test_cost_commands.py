@@ -70,7 +70,8 @@ def test_a_golden_is_of_the_plain_route_in_one_dtype(commands: Commands) -> None
 
 def test_counts_are_plain_and_of_the_lists_that_were_asked_for(commands: Commands) -> None:
     plain = commands.count("sided:Waits()", device="cpu", needs={}, lists=("ten",))
-    cost = msgspec.convert(plain, Cost)
+    cost = msgspec.convert(plain["cost"], Cost)
+    assert list(plain["refused"]) == ["ten, closure"]
     assert list(cost.lists) == ["ten"]
     assert cost.lists["ten"].moments["warm"].syncs == 10
 

@@ -145,6 +145,50 @@ def test_lists_that_are_refused_altogether_are_absent() -> None:
     assert list(count(made(Refusing)).lists) == ["zoo"]
 
 
+def test_what_is_refused_is_told_with_what_was_raised() -> None:
+    class Refusing(cost_mutants.Sound):
+        def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+            del state_dict
+            raise ZeroDivisionError("no\nmore")
+
+        def update(self, parameter: torch.Tensor, gradient: torch.Tensor, lr: float, momentum: float) -> None:
+            if parameter.dim() == 1:
+                raise ValueError("a vector")
+            super().update(parameter, gradient, lr, momentum)
+
+    cost, refused = counting.attempt(made(Refusing), Needs(), lists=("ten", "many"))
+    assert refused == {
+        "ten": "ValueError: a vector",
+        "ten, loading": "ZeroDivisionError: no",
+        "ten, resumed": "ZeroDivisionError: no",
+        "many": "ValueError: a vector",
+    }
+    assert cost.lists["ten"].parameter_bytes == 4096
+    assert set(cost.lists["ten"].moments) == {"first", "warm", "scheduled", "closure"}
+
+
+def test_state_that_is_replaced_makes_no_more_calls_than_state_that_is_written_into() -> None:
+    """A meter that still watched memory would be called where that goes."""
+
+    class InPlace(cost_mutants.Sound):
+        def update(self, parameter: torch.Tensor, gradient: torch.Tensor, lr: float, momentum: float) -> None:
+            state = self.state[parameter]
+            state["v"] = state["v"].mul_(momentum) if state else gradient.clone()
+            parameter.sub_(state["v"], alpha=lr)
+
+    class Replaced(cost_mutants.Sound):
+        def update(self, parameter: torch.Tensor, gradient: torch.Tensor, lr: float, momentum: float) -> None:
+            state = self.state[parameter]
+            state["v"] = state["v"].mul(momentum) if state else gradient.clone()
+            parameter.sub_(state["v"], alpha=lr)
+
+    def calls(kind: type[cost_mutants.Sound]) -> dict[tuple[str, str], int]:
+        lists = count(made(kind), None, "ten", "many").lists
+        return {(name, moment): of.calls for name, cost in lists.items() for moment, of in cost.moments.items()}
+
+    assert calls(Replaced) == calls(InPlace)
+
+
 def test_a_slow_optimizer_goes_without_many() -> None:
     assert list(count("torch.optim:SGD(lr=0.01)", Needs(steps=8), "ten", "many").lists) == ["ten"]
 

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from pytest_optcheck.cost.figures import Counts
 
 
-def counts(*actions: Callable[[], object]) -> Counts:
+def counts(*actions: Callable[[], object], device: str = "cpu") -> Counts:
     """What was counted while they ran."""
-    meter = Dispatched()
+    meter = Dispatched(device)
     meter.run(actions)
     return meter.counts()
 
@@ -79,12 +79,27 @@ def test_the_host_waits_for(name: str) -> None:
     assert counts(action).syncs == expected
 
 
+@pytest.mark.parametrize("name", WAITS)
+def test_a_step_on_another_device_waits_for_no_tensor_of_the_cpu(name: str) -> None:
+    assert counts(WAITS[name][0], device="cuda").syncs == 0
+
+
+def test_a_meter_that_was_read_watches_no_memory() -> None:
+    kept = [torch.zeros(8)]
+    meter = Dispatched()
+    meter.run([lambda: kept.append(kept[0] + 1.0)])
+    assert meter.counts().new_bytes == 32
+    assert meter.counts().new_bytes == 32
+    kept.clear()
+    assert meter.alive_bytes == 32  # as it was when the meter was read
+
+
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that torch sees")
 def test_the_host_waits_for_copies_from_a_gpu() -> None:
     there = torch.ones(3, device="cuda")
-    assert counts(there.cpu, there.tolist).syncs == 2
-    assert counts(lambda: torch.ones(3).to("cuda")).syncs == 0
+    assert counts(there.cpu, there.tolist, there.sum().item, device="cuda").syncs == 3
+    assert counts(lambda: torch.ones(3).to("cuda"), device="cuda").syncs == 0
 
 
 def test_memory_counts_once_and_views_and_writes_are_none() -> None:

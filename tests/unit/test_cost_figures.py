@@ -49,6 +49,11 @@ def test_counts_are_kept_by_minor_versions_of_torch_and_python() -> None:
     assert re.fullmatch(rf"torch \d+\.\d+, python {major}\.{minor}", version_key())
 
 
+def test_counts_are_kept_by_type_of_device() -> None:
+    assert version_key("cpu") == version_key()
+    assert version_key("cuda:1") == version_key("cuda") == f"{version_key()}, cuda"
+
+
 def test_figures_and_gate_import_neither_torch_nor_pytest() -> None:
     assert imported("pytest_optcheck.cost.figures", "torch", "pytest") == []
     assert imported("pytest_optcheck.cost.gate", "torch", "pytest") == []

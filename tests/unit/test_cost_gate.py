@@ -154,6 +154,17 @@ def test_a_list_that_can_no_longer_be_counted_is_heavier() -> None:
     assert compare(Cost({"ten": TEN}), OLD) == Comparison(("many: can no longer be counted",))
 
 
+def test_what_can_no_longer_be_counted_says_why() -> None:
+    without = structs.replace(TEN, moments={"warm": WARM}, parameter_bytes=4000)
+    fewer = structs.replace(MANY, parameter_bytes=1000)
+    refused = {"ten, first": "KeyError: 'step'", "many": "ValueError: odd", "zoo": "OSError"}
+    assert compare(Cost({"ten": without, "many": fewer}), OLD, refused).heavier == (
+        "ten, first: can no longer be counted: KeyError: 'step'",
+        "many: takes 1,000 bytes of parameters, took 8,000; not comparable: ValueError: odd",
+    )
+    assert compare(Cost({"ten": TEN}), OLD, refused).heavier == ("many: can no longer be counted: ValueError: odd",)
+
+
 def test_a_list_that_could_not_be_counted_before_is_no_loss() -> None:
     assert compare(OLD, Cost({"ten": TEN})) == Comparison()
 

@@ -123,6 +123,12 @@ def test_a_list_of_numbers_is_a_sync_that_dispatches_nothing() -> None:
     assert calls(memoryview(b"a").tolist).syncs == 0
 
 
+def test_a_step_on_another_device_does_not_wait_for_a_list_of_the_cpu() -> None:
+    meter = Calls("cuda")
+    meter.run([torch.ones(3).tolist])
+    assert meter.syncs == 0
+
+
 def test_whoever_was_profiling_goes_on() -> None:
     seen = []
 

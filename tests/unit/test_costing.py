@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import msgspec
 import pytest
 import torch
-from guarded import Plain, asked, case, only, plain_golden, written
+from guarded import Faster, Plain, asked, case, only, plain_golden, written
 from msgspec import structs
 
 from pytest_optcheck import costing
 from pytest_optcheck.cases import COUNTS, TIMING, Result, Scope
-from pytest_optcheck.cost import control
+from pytest_optcheck.cost import control, counting
 from pytest_optcheck.cost.counting import count
-from pytest_optcheck.cost.figures import TEN, Cost, Timing, version_key
+from pytest_optcheck.cost.figures import TEN, ZOO, Cost, Timing, version_key
 from pytest_optcheck.cost.locks import DeviceLock
 from pytest_optcheck.cost.ratios import Decision
 from pytest_optcheck.curves import Needs
@@ -50,6 +50,11 @@ def cost() -> Cost:
     return count(case().spec, Needs(), lists=(TEN,))
 
 
+@pytest.fixture(scope="module")
+def wide_cost() -> Cost:
+    return count(case().spec, Needs(), lists=(ZOO, TEN))
+
+
 @pytest.fixture
 def golden(cost: Cost) -> Golden:
     return structs.replace(plain_golden(), costs={version_key(): cost})
@@ -73,6 +78,16 @@ def test_what_a_step_does_more_is_named(golden: Golden, tmp_path: Path) -> None:
     assert any("+1 _local_scalar_dense" in line and "+1 sum" in line for line in verdict.details)
 
 
+def test_what_can_no_longer_be_counted_says_why(golden: Golden, tmp_path: Path) -> None:
+    class LoadsNothing(Plain):
+        def load_state_dict(self, state_dict: Anything) -> None:
+            raise KeyError(len(state_dict))
+
+    verdict = checked(LoadsNothing, golden, tmp_path).verdict
+    assert verdict.kind == "heavier"
+    assert "ten, resumed: can no longer be counted: KeyError: 2" in verdict.details
+
+
 def test_what_a_step_does_less_passes_and_is_told(tmp_path: Path) -> None:
     heavier = count(case(Heavier).spec, Needs(), lists=(TEN,))
     verdict = checked(Plain, structs.replace(plain_golden(), costs={version_key(): heavier}), tmp_path).verdict
@@ -92,6 +107,17 @@ def test_counts_of_other_versions_are_not_compared(known: Sequence[str], note: s
     assert found.verdict.kind == "incomparable"
     assert found.verdict.note.startswith(note)
     assert "--optcheck-update=missing" in found.verdict.note
+
+
+def test_counts_taken_on_the_cpu_say_nothing_of_another_device(
+    golden: Golden, cost: Cost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(counting, "attempt", lambda *_, **__: counting.Counted(cost, {}))
+    result = costing.counted(case(scope=COUNTED), asked(tmp_path, "missing", device="cuda:1"), golden)
+    assert result.verdict.kind == "incomparable"
+    assert f"steps were counted with {version_key()}, this is {version_key()}, cuda;" in result.verdict.note
+    both = costing.renewed(golden, result, asked(tmp_path, "missing", device="cuda:1"))
+    assert list(both) == [version_key(), version_key("cuda")]
 
 
 def test_only_the_lists_that_are_asked_for_are_compared(golden: Golden, tmp_path: Path) -> None:
@@ -139,6 +165,33 @@ def test_counts_that_are_as_they_were_are_left_alone(golden: Golden, tmp_path: P
     Goldens(tmp_path).save(golden)
     result = only(update(case(dtype=None, scope=COUNTED), asked(tmp_path, "all")))
     assert (result.verdict.kind, result.golden) == ("match", None)
+
+
+def test_accepting_what_was_counted_on_some_lists_loses_none(wide_cost: Cost, tmp_path: Path) -> None:
+    Goldens(tmp_path).save(structs.replace(plain_golden(), costs={version_key(): wide_cost}))
+    result = only(update(case(Heavier, None, scope=COUNTED), asked(tmp_path, "changed")))
+    heavier = count(case(Heavier).spec, Needs(), lists=(ZOO, TEN))
+    assert written(result, tmp_path).costs == {version_key(): heavier}
+
+
+def test_a_list_that_was_not_counted_yet_is_missing(golden: Golden, wide_cost: Cost, tmp_path: Path) -> None:
+    Goldens(tmp_path).save(golden)
+    wide = case(dtype=None, scope=Scope(counted=(ZOO, TEN)))
+    assert only(update(wide, asked(tmp_path, "changed"))).golden is None
+    result = only(update(wide, asked(tmp_path, "missing")))
+    assert result.effect == "steps counted"
+    assert written(result, tmp_path) == structs.replace(golden, costs={version_key(): wide_cost})
+
+
+def test_a_golden_recorded_anew_keeps_counts_and_times_though_neither_was_asked_for(
+    wide_cost: Cost, tmp_path: Path
+) -> None:
+    """The times are of the old step: better than none, which no check would miss."""
+    Goldens(tmp_path).save(structs.replace(plain_golden(), costs={version_key(): wide_cost}, timings=(timing(),)))
+    new = written(only(update(case(Faster, None, scope=Scope()), asked(tmp_path, "changed"))), tmp_path)
+    assert new.curves != plain_golden().curves
+    assert new.costs == {version_key(): count(case(Faster).spec, Needs(), lists=(ZOO, TEN))}
+    assert new.timings == (timing(),)
 
 
 def decided(answer: Anything, reason: str = "") -> control.Comparison:
@@ -220,6 +273,8 @@ SLOWER = replace(BROUGHT, verdict=Verdict("slower"))
         ((timing(ratio=1.5),), BROUGHT, ("all", False), (timing(ratio=1.5),)),
         ((timing(ratio=1.5), timing(THERE)), SLOWER, ("changed", False), (timing(THERE), timing())),
         ((timing(ratio=1.5),), SLOWER, ("missing", False), (timing(ratio=1.5),)),
+        ((timing(ratio=1.5), timing(THERE)), BROUGHT, ("changed", True), (timing(THERE), timing())),
+        ((timing(ratio=1.5),), SLOWER, ("stale", True), (timing(ratio=1.5),)),
     ],
 )
 def test_a_time_is_kept_where_it_is_missing_or_accepted(

@@ -61,7 +61,10 @@ def test_a_state_without_parameters_is_told_without_dividing_by_zero() -> None:
 
 def test_what_cannot_be_compared_is_said_once_for_each_reason() -> None:
     results = [measured(TIMING, Verdict("incomparable", note)) for note in ("busy", "elsewhere", "elsewhere")]
-    assert list(costs.incomparable([*results, ON_TIME])) == ["2 incomparable: elsewhere", "1 incomparable: busy"]
+    assert list(costs.incomparable([*results, ON_TIME])) == [
+        "2 incomparable: elsewhere",
+        "1 incomparable: toy:Adam() on zoo: busy",
+    ]
 
 
 def against_base(*notes: str, spec: str = "toy:Adam()", kind: Kind = "match") -> Result:
