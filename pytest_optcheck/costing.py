@@ -75,7 +75,7 @@ def counted(case: Case, settings: Settings, golden: Golden) -> Result:
 
     new = count(case.spec, golden.needs, settings.device, lists=case.scope.counted)
     result = answer(case, settings, COUNTS, judge.Verdict("match"), cost=msgspec.to_builtins(new))
-    key = version_key()
+    key = version_key(settings.device)
     old = golden.costs.get(key)
     if old is None:
         return replace(result, verdict=judge.Verdict("incomparable", _uncounted(golden, key)))
@@ -89,11 +89,11 @@ def renewed(golden: Golden, result: Result, settings: Settings) -> dict[str, Cos
 
     Those of other versions stay beside new ones as long as nothing changed; then they no longer apply.
     """
-    new = msgspec.convert(result.cost, Cost)
+    new, key = msgspec.convert(result.cost, Cost), version_key(settings.device)
     if result.verdict.kind == "incomparable":
-        return {**golden.costs, version_key(): new} if "missing" in settings.update else golden.costs
+        return {**golden.costs, key: new} if "missing" in settings.update else golden.costs
     if result.verdict.details and "heavier" in settings.update:
-        return {version_key(): new}
+        return {key: new}
     return golden.costs
 
 

@@ -137,7 +137,7 @@ def counted(what: Recording, needed: Needs) -> dict[str, Cost]:
     if not what.counted:
         return {}
     cost = counting.count(what.spec, needed, what.device, lists=what.counted)
-    return {version_key(): cost} if cost.lists else {}
+    return {version_key(what.device): cost} if cost.lists else {}
 
 
 def _reference(what: Recording, build: Factory, conditions: Conditions) -> Run:

@@ -172,7 +172,7 @@ class _Bench:
 
         One is enough for a gate to show that it counts.
         """
-        cost = self.golden.costs.get(version_key())
+        cost = self.golden.costs.get(version_key(self.settings.device))
         counted = tuple(name for name in self.case.scope.counted if cost is None or name in cost.lists)[:1]
         scope = replace(self.case.scope, counted=counted)
         return costing.check(replace(self.case, spec=self._spec(how, trace), scope=scope), self.settings)

@@ -40,6 +40,7 @@ class Subject:
     Attributes:
         optimizer: the optimizer.
         schedules: its schedulers, stepped as part of every update.
+        device: of the tensors, a torch device as text.
         updates: made so far.
         gradients_held: whether, after any update, the memory of a gradient outlived ``zero_grad``.
     """
@@ -56,6 +57,7 @@ class Subject:
             device: of the tensors.
             names: of those that are trained; the others are frozen and not handed over.
         """
+        self.device = device
         self.updates = 0
         self.gradients_held = False
         self._made_of = (assembly, tensors, needs, device, names)
