@@ -73,10 +73,11 @@ def counted(case: Case, settings: Settings, golden: Golden) -> Result:
     """
     from pytest_optcheck.cost.counting import count
 
-    new = count(case.spec, golden.needs, settings.device, lists=case.scope.counted)
-    result = answer(case, settings, COUNTS, judge.Verdict("match"), cost=msgspec.to_builtins(new))
     key = version_key(settings.device)
     old = golden.costs.get(key)
+    compiled = case.scope.compiled and (bool(settings.update) or _compiled(old))
+    new = count(case.spec, golden.needs, settings.device, lists=case.scope.counted, compiled=compiled)
+    result = answer(case, settings, COUNTS, judge.Verdict("match"), cost=msgspec.to_builtins(new))
     if old is None:
         return replace(result, verdict=judge.Verdict("incomparable", _uncounted(golden, key)))
     found = gate.compare(new, Cost({name: cost for name, cost in old.lists.items() if name in case.scope.counted}))
@@ -87,14 +88,31 @@ def counted(case: Case, settings: Settings, golden: Golden) -> Result:
 def renewed(golden: Golden, result: Result, settings: Settings) -> dict[str, Cost]:
     """The counts of `golden` with those of `result` where they are to be recorded.
 
-    Those of other versions stay beside new ones as long as nothing changed; then they no longer apply.
+    Those of other versions stay beside new ones as long as nothing changed; then they no longer apply. Recompiles are
+    added where there were none, and stay where none were counted.
     """
     new, key = msgspec.convert(result.cost, Cost), version_key(settings.device)
     if result.verdict.kind == "incomparable":
         return {**golden.costs, key: new} if "missing" in settings.update else golden.costs
     if result.verdict.details and "heavier" in settings.update:
-        return {key: new}
+        return {key: _with_recompiles(new, golden.costs[key])}
+    if "missing" in settings.update:
+        return {**golden.costs, key: _with_recompiles(golden.costs[key], new)}
     return golden.costs
+
+
+def _compiled(cost: Cost | None) -> bool:
+    """Whether recompiles were counted: to count those of one side alone would say nothing."""
+    return cost is not None and any(found.recompiles is not None for found in cost.lists.values())
+
+
+def _with_recompiles(cost: Cost, other: Cost) -> Cost:
+    """`cost`, with the recompiles of `other` on lists where it has none."""
+    lists = dict(cost.lists)
+    for name, found in other.lists.items():
+        if name in lists and lists[name].recompiles is None:
+            lists[name] = msgspec.structs.replace(lists[name], recompiles=found.recompiles)
+    return Cost(lists)
 
 
 def timed(case: Case, settings: Settings) -> Result:
