@@ -6,7 +6,6 @@ Knows neither pytest nor the terminal; imports torch when the first case runs.
 from __future__ import annotations
 
 import contextlib
-import time
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -35,9 +34,6 @@ RECORDED = "recorded"
 SHARED_PATIENCE_S = 15.0
 """A timed block takes seconds; who holds a device for longer was stopped, and cases go on without the lock."""
 
-_forsaken: set[str] = set()
-"""Devices whose lock was waited for in vain: not every case of a run is to wait for it again."""
-
 
 @contextlib.contextmanager
 def sharing(device: str) -> Iterator[None]:
@@ -45,13 +41,7 @@ def sharing(device: str) -> Iterator[None]:
     from pytest_optcheck.cost.clock import clock
     from pytest_optcheck.cost.locks import DeviceLock
 
-    if device in _forsaken:
-        yield
-        return
-    asked_s = time.monotonic()
     with DeviceLock(clock(device).name, patience_s=SHARED_PATIENCE_S).shared():
-        if time.monotonic() - asked_s >= SHARED_PATIENCE_S:
-            _forsaken.add(device)
         yield
 
 

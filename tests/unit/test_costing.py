@@ -312,7 +312,6 @@ def test_cases_share_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_lock_that_nobody_gives_back_is_waited_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(costing, "SHARED_PATIENCE_S", 0.2)
-    monkeypatch.setattr(costing, "_forsaken", set())
     waited_s = []
     with DeviceLock("cpu").exclusive():
         for _ in range(2):
