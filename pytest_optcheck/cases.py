@@ -71,6 +71,7 @@ class Scope:
         lean: whether recording makes as few trainings as will do: a library may have a hundred optimizers.
         twice: whether a check trains twice, to see that two runs are equal.
         counted: the lists of tensors on which the operations of a step are counted, see `cost.lists`.
+        compiled: whether recompiles of its compiled step are counted too.
         timed: whether its step is timed against the control.
         checked: of its dtypes, those that the plain route is checked in where the golden has a curve in the widest.
         ensemble: whether runs over many seeds are kept on the reference models that they are configured for.
@@ -85,6 +86,7 @@ class Scope:
     lean: bool = False
     twice: bool = False
     counted: tuple[str, ...] = ()
+    compiled: bool = False
     timed: bool = False
     checked: tuple[Dtype, ...] = DTYPES
     ensemble: bool = True

@@ -55,10 +55,12 @@ def counted(case: Case, settings: Settings, golden: Golden) -> Result:
     """
     from pytest_optcheck.cost import counting
 
-    new, refused = counting.attempt(case.spec, golden.needs, settings.device, lists=case.scope.counted)
-    result = answer(case, settings, COUNTS, judge.Verdict("match"), cost=msgspec.to_builtins(new))
     key = version_key(settings.device)
     old = golden.costs.get(key)
+    compiled = case.scope.compiled and (bool(settings.update) or _compiled(old))
+    lists = case.scope.counted
+    new, refused = counting.attempt(case.spec, golden.needs, settings.device, lists=lists, compiled=compiled)
+    result = answer(case, settings, COUNTS, judge.Verdict("match"), cost=msgspec.to_builtins(new))
     if old is None:
         return replace(result, verdict=judge.Verdict("incomparable", _uncounted(golden, key)))
     asked = Cost({name: cost for name, cost in old.lists.items() if name in case.scope.counted})
@@ -77,16 +79,29 @@ def renewed(golden: Golden, result: Result, settings: Settings) -> dict[str, Cos
     """The counts of `golden` with those of `result` where they are to be recorded.
 
     Those of other versions stay beside new ones as long as nothing changed; then they no longer apply. A list that
-    was not counted yet is missing.
+    was not counted yet is missing, as are recompiles that were not; those stay where none were counted now.
     """
     key, new = version_key(settings.device), msgspec.convert(result.cost, Cost)
+    held = golden.costs.get(key, Cost({}))
     if result.verdict.details and "heavier" in settings.update:
-        return {key: new}
+        return {key: _with_recompiles(new, held)}
     if "missing" in settings.update:
-        held = golden.costs[key].lists if key in golden.costs else {}
-        lists = {**held, **{name: cost for name, cost in new.lists.items() if name not in held}}
-        return {**golden.costs, key: Cost(lists)}
+        return {**golden.costs, key: _with_recompiles(Cost({**new.lists, **held.lists}), new)}
     return golden.costs
+
+
+def _compiled(cost: Cost | None) -> bool:
+    """Whether recompiles were counted: to count those of one side alone would say nothing."""
+    return cost is not None and any(found.recompiles is not None for found in cost.lists.values())
+
+
+def _with_recompiles(cost: Cost, other: Cost) -> Cost:
+    """`cost`, with the recompiles of `other` on lists where it has none."""
+    lists = dict(cost.lists)
+    for name, found in other.lists.items():
+        if name in lists and lists[name].recompiles is None:
+            lists[name] = msgspec.structs.replace(lists[name], recompiles=found.recompiles)
+    return Cost(lists)
 
 
 def timed(case: Case, settings: Settings) -> Result:

@@ -158,11 +158,11 @@ def run_case(item: pytest.Item, case: Case, settings: Settings) -> None:
         OptcheckError: spec, workload or golden cannot be used.
     """
     results = _answers(case, settings)
+    item.stash.setdefault(RESULTS, []).extend(results)
     if skipped := next((result.skipped for result in results if result.skipped), ""):
         pytest.skip(skipped)
     if not results:
         pytest.skip(f"no golden of {case.spec.text} on {case.workload} holds a route")
-    item.stash.setdefault(RESULTS, []).extend(results)
     item.user_properties += [pair for result in results for pair in _properties(result)]
     bad = [result for result in results if result.verdict.kind not in judge.PASSING and not _recorded(result, settings)]
     for result in bad:

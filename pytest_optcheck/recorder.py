@@ -51,6 +51,7 @@ class Recording:
         routes: the routes to measure, as far as they exist for it.
         lean: fewer jittered runs: a library may have a hundred optimizers.
         counted: the lists of tensors on which the operations of a step are counted.
+        compiled: whether recompiles are counted too.
         same_as: ``module:Class``, or the name of a factory -> the family it is declared to belong to.
         ensemble: whether runs over many seeds are kept.
     """
@@ -64,6 +65,7 @@ class Recording:
     routes: tuple[str, ...] = ()
     lean: bool = False
     counted: tuple[str, ...] = ()
+    compiled: bool = False
     same_as: Mapping[str, str] = field(default_factory=dict)
     ensemble: bool = False
 
@@ -136,7 +138,7 @@ def counted(what: Recording, needed: Needs) -> dict[str, Cost]:
     """The operations of a step, under the versions they were counted with; empty where none are asked for."""
     if not what.counted:
         return {}
-    cost = counting.count(what.spec, needed, what.device, lists=what.counted)
+    cost = counting.count(what.spec, needed, what.device, lists=what.counted, compiled=what.compiled)
     return {version_key(what.device): cost} if cost.lists else {}
 
 

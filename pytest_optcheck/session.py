@@ -19,7 +19,7 @@ from pytest_optcheck.errors import OptcheckError
 from pytest_optcheck.format import decode
 from pytest_optcheck.goldens import Goldens, write_whole
 from pytest_optcheck.report import planted, terminal
-from pytest_optcheck.report.document import document
+from pytest_optcheck.report.document import Ending, document
 from pytest_optcheck.roster import Rosters
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class Session:
         self.store = Goldens(settings.curves)
         self.results: list[Result] = []
         self.problems: list[str] = []
+        self.raised: list[tuple[str, str]] = []
         self.rosters = Rosters(settings.curves)
         self.entered: dict[str, Roster] = {}
         self.written: dict[tuple[str, str], str] = {}
@@ -58,17 +59,23 @@ class Session:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep the results of a report; write the goldens in it at once, so that an interrupt loses none."""
-        for plain in getattr(report, "optcheck", ()):
-            result = Result.from_dict(plain)
-            self.results.append(result)
+        results = [Result.from_dict(plain) for plain in getattr(report, "optcheck", ())]
+        self.results += results
+        for result in results:
             if result.golden:
                 self._write(result, report.nodeid)
             if RECORDED in result.timing:
                 self._time(result)
-            if result.discovered and self.settings.update:
+            if result.discovered and self.settings.update and not result.skipped:
                 self._enter(result)
+        if report.failed and _is_ours(report) and not any(self._explains(result) for result in results):
+            self.raised.append((report.nodeid, report.longreprtext.strip()))
         if self.settings.selftest:
             self._doubt(report)
+
+    def _explains(self, result: Result) -> bool:
+        """Whether a test with this result fails because of it."""
+        return result.planted is not None or self.settings.fails(result.verdict.kind)
 
     def _doubt(self, report: pytest.TestReport) -> None:
         """Keep what a self-test that did not run, or was not allowed to fail, leaves unproven."""
@@ -133,24 +140,32 @@ class Session:
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Write the figures of the run; what could not be written, or was broken unnoticed, fails the session."""
+        self._fail(session)
         if self.settings.report is not None:
             elapsed_s = time.perf_counter() - self.started
+            problems = [*self.raised, *(("", problem) for problem in self.problems)]
+            ending = Ending(elapsed_s, int(session.exitstatus), problems)
             try:
-                write_whole(self.settings.report, document(self.results, environment.machine(), elapsed_s))
+                write_whole(self.settings.report, document(self.results, environment.machine(), ending))
             except OptcheckError as error:
                 self.problems.append(str(error))
+                self._fail(session)
+
+    def _fail(self, session: pytest.Session) -> None:
+        """Let the session fail where something could not be written, or was broken unnoticed."""
         if (self.problems or planted.unnoticed(self.results)) and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the section."""
-        if not (self.results or self.problems or self.unanswered):
+        results = [result for result in self.results if not result.skipped]
+        if not (results or self.problems or self.unanswered):
             return
         terminalreporter.section("optcheck")
         elapsed_s = time.perf_counter() - self.started
         verbose = terminalreporter.verbosity > 0
         tables = [line for roster in self.entered.values() for line in roster.table()]
-        answered = [result for result in self.results if not result.refused]
+        answered = [result for result in results if not result.refused]
         if self.settings.selftest:
             lines = planted.section(answered, self.unanswered, elapsed_s=elapsed_s)
         else:
@@ -170,3 +185,8 @@ class Session:
         """Tell a worker its device: a pinned one sees a single GPU, number 0."""
         device = self.settings.device
         node.workerinput["optcheck_device"] = "cuda" if device.startswith("cuda") else device
+
+
+def _is_ours(report: pytest.TestReport) -> bool:
+    """Whether the report is of a marked test or of an item that no file holds, which a crashed worker leaves bare."""
+    return "optcheck" in report.keywords or report.nodeid.startswith("optcheck::")

@@ -194,13 +194,18 @@ class Settings:
             everywhere = self.profile == "full" or workload in BENCH or on_cheapest
             checked = self.dtypes if self.routes else DTYPES if everywhere else DTYPES[:1]
             found = Scope(self.dtypes or DTYPES, names, varied, guarded, twice=on_cheapest, checked=checked)
-            return replace(found, counted=counted, timed=timed)
+            return replace(found, counted=counted, compiled=self.compiled, timed=timed)
         names = tuple(name for name in names if name not in routes.OWN_CURVE)
         return Scope(DTYPES[:1], names, varied, lean=True, twice=on_cheapest, counted=counted)
 
     def counted_on(self, workload: str, all_workloads: Sequence[str]) -> tuple[str, ...]:
         """Lists on which the steps of an optimizer are counted for its golden on one of its reference models."""
         return self._counted(LISTS) if workload == self._cheapest(all_workloads) else ()
+
+    @property
+    def compiled(self) -> bool:
+        """Whether recompiles are counted where operations are; that takes seconds for every optimizer."""
+        return self.profile == "full"
 
     def _asks(self, aspect: str) -> bool:
         """Whether `aspect` of a step is asked for: all that are configured are, unless an option narrows to others."""

@@ -94,7 +94,8 @@ class Suite:
             diverges = bool(keywords.get("diverges", False))
             usual = keywords.get("workloads", self.settings.usual)
             names = self._routes(keywords, workload, usual)
-            scope = Scope(self.settings.dtypes or DTYPES, names, counted=self.settings.counted_on(workload, usual))
+            counted = self.settings.counted_on(workload, usual)
+            scope = Scope(self.settings.dtypes or DTYPES, names, counted=counted, compiled=self.settings.compiled)
             for dtype in self._dtypes(scope):
                 yield Parameter(workload, dtype, scope, diverges)
             if (names or scope.counted) and not self.settings.update:

@@ -211,6 +211,7 @@ def _recording(case: Case, settings: Settings, names: tuple[str, ...]) -> Record
         routes=names,
         lean=case.scope.lean,
         counted=case.scope.counted,
+        compiled=case.scope.compiled,
         same_as=settings.same_as,
         ensemble=_seeded(case, settings),
     )

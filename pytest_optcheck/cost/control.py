@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import math
 import statistics
-import time
 from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING
@@ -17,8 +16,8 @@ from pytest_optcheck.cost import ratios, sides
 from pytest_optcheck.cost.clock import clock
 from pytest_optcheck.cost.figures import Timing
 from pytest_optcheck.cost.locks import DeviceLock, NoLockError
-from pytest_optcheck.cost.ratios import Block, Inquiry
-from pytest_optcheck.cost.stopwatch import against_both, block
+from pytest_optcheck.cost.ratios import Block, Budget, Inquiry
+from pytest_optcheck.cost.stopwatch import against_both, block, drawn, look
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -73,15 +72,15 @@ def against_control(spec: OptimizerSpec, needs: Needs, device: str) -> Timing:
         NoTimingError: the machine is busy, or the optimizer cannot be timed.
     """
     blocks: list[Block] = []
-    with _drawn(spec, needs, device) as draw:
-        deadline = time.monotonic() + ratios.LIMIT_S
-        while len(blocks) < RECORDED and time.monotonic() < deadline:
-            drawn = draw()
-            blocks += [drawn] if drawn is not None else []
+    budget = Budget()
+    with _drawing(spec, needs, device) as draw:
+        while len(blocks) < RECORDED and budget.left:
+            found = drawn(draw, budget)
+            blocks += [found] if found is not None else []
         fingerprint = clock(device).fingerprint()
     if len(blocks) < ratios.LEAD:
-        raise NoTimingError(f"only {len(blocks)} blocks were undisturbed")
-    values, noises = zip(*blocks, strict=True)
+        raise NoTimingError(ratios.shortage(blocks, budget.blocks - len(blocks)))
+    values, noises = [block.ratio for block in blocks], [block.noise for block in blocks]
     noise = abs(statistics.median(noises))
     if noise > NOISE:
         raise NoTimingError(f"identical code differs by {math.expm1(noise):.1%} here")
@@ -103,12 +102,15 @@ def compare(spec: OptimizerSpec, needs: Needs, device: str, timings: Sequence[Ti
     if known is None:
         raise NoTimingError(_stranger(timings, fingerprint))
     margin = max(MARGIN, FACTOR * known.spread)
-    inquiry = Inquiry(margin)
-    with _drawn(spec, needs, device) as draw:
-        deadline = time.monotonic() + ratios.LIMIT_S
-        while inquiry.open and time.monotonic() < deadline:
-            drawn = draw()
-            inquiry.add(None if drawn is None else Block(drawn.ratio - math.log(known.ratio), drawn.noise))
+    inquiry, budget = Inquiry(margin), Budget()
+
+    def to_golden(draw: Draw) -> Block | None:
+        found = draw()
+        return found and found._replace(ratio=found.ratio - math.log(known.ratio))
+
+    with _drawing(spec, needs, device) as draw:
+        while inquiry.open and budget.left:
+            look(inquiry, lambda: to_golden(draw), budget)
     decision = inquiry.decision()
     if decision.answer == "slower" and math.log(decision.ratio) <= FACTOR * decision.spread:
         reason = f"blocks scatter by {decision.spread:.1%} here, where those of the golden did by {known.spread:.1%}"
@@ -117,7 +119,7 @@ def compare(spec: OptimizerSpec, needs: Needs, device: str, timings: Sequence[Ti
 
 
 @contextlib.contextmanager
-def _drawn(spec: OptimizerSpec, needs: Needs, device: str) -> Iterator[Draw]:
+def _drawing(spec: OptimizerSpec, needs: Needs, device: str) -> Iterator[Draw]:
     """What draws one block after the other, with the device to itself."""
     try:
         names = sides.accepted(spec, needs, device)

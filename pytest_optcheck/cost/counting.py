@@ -14,10 +14,11 @@ from msgspec import structs
 
 from pytest_optcheck import building
 from pytest_optcheck.cost import recompiles
+from pytest_optcheck.cost.clock import clock
 from pytest_optcheck.cost.dispatched import Dispatched
 from pytest_optcheck.cost.figures import Cost, Counts, ListCost
 from pytest_optcheck.cost.lists import NAMES, Many, Ten, load
-from pytest_optcheck.cost.meters import Calls, Kernels, Unmetered
+from pytest_optcheck.cost.meters import ByDevice, Calls, Kernels, Unmetered
 from pytest_optcheck.cost.subject import Subject
 from pytest_optcheck.determinism import deterministic, process_group
 from pytest_optcheck.errors import one_line
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from pytest_optcheck.cost.lists import TensorList
     from pytest_optcheck.curves import Needs
     from pytest_optcheck.specs import OptimizerSpec
+
+Ask = Callable[[Callable[[], object]], "int | None"]
+"""Does some work, and says what a device counted of it, see `clock.Clock`."""
 
 Make = Callable[[Sequence[str]], Subject]
 """Builds a fresh subject on some tensors of a list."""
@@ -49,6 +53,10 @@ GROWTH_EVALUATED = 5
 
 GROWING = 2
 """Tensors of the list that memory may grow on, a matrix and a vector: growth of one shows as well as that of all."""
+
+
+def _nothing() -> None:
+    """Work that leaves nothing to count."""
 
 
 class Counted(NamedTuple):
@@ -98,8 +106,9 @@ def attempt(
     much as both other lists. An optimizer so slow that its needs limit its updates goes without ``many`` and without
     growth.
 
-    All figures are of the calling thread. Operations, bytes and calls are those of the host's side on any device;
-    syncs on a GPU are those that dispatch shows.
+    All figures are of the calling thread. Operations, bytes and calls are those of the host's side on any device. Of
+    a GPU, updates more at the warm moment and under other learning rates give the peak by its allocator, and the syncs
+    that dispatch does not show.
 
     Args:
         spec: what is counted.
@@ -171,7 +180,8 @@ def _count_many(subject: Subject) -> ListCost:
         subject.update(Unmetered())
     warm = subject.update(Dispatched(subject.device)).counts()
     state_bytes = subject.state_bytes
-    moments = {"warm": _with_calls(warm, subject.update(Calls(subject.device)))}
+    warm = _with_calls(warm, subject.update(Calls(subject.device)))
+    moments = {"warm": _by_device(subject, warm)}
     return ListCost(moments, subject.parameter_bytes, state_bytes, len(subject.parameters), held=subject.take_apart())
 
 
@@ -193,11 +203,13 @@ def _count(subject: Subject, refusals: Refusals, *, closure: bool = False) -> Li
     warm = subject.update(Dispatched(subject.device)).counts()
     state_bytes = subject.state_bytes
     warm = structs.replace(warm, kernels=subject.update(Kernels()).counted)
-    moments["warm"] = _with_calls(warm, subject.update(Calls(subject.device)))
+    warm = _with_calls(warm, subject.update(Calls(subject.device)))
+    moments["warm"] = _by_device(subject, warm)
     subject.halve_rates()
     scheduled = subject.update(Dispatched(subject.device)).counts()
     subject.halve_rates()
-    moments["scheduled"] = _with_calls(scheduled, subject.update(Calls(subject.device)))
+    scheduled = _with_calls(scheduled, subject.update(Calls(subject.device)))
+    moments["scheduled"] = _by_device(subject, scheduled, subject.halve_rates)
     moments |= _resumed(subject, refusals)
     if closure:
         moments |= _with_closure(subject, refusals)
@@ -207,6 +219,23 @@ def _count(subject: Subject, refusals: Refusals, *, closure: bool = False) -> Li
 def _with_calls(counts: Counts, calls: Calls) -> Counts:
     scheduled = calls.counted - calls.first
     return structs.replace(counts, calls=calls.first, schedule_calls=scheduled, syncs=counts.syncs + calls.syncs)
+
+
+def _by_device(subject: Subject, counts: Counts, before: Callable[[], object] = _nothing) -> Counts:
+    """The counts with peak and syncs by the device, each of an update after `before`; where it counts, as a GPU."""
+    found = clock(subject.device)
+    peak_bytes, syncs = (_asked(subject, ask, before) for ask in (found.peak_bytes, found.syncs))
+    if peak_bytes is not None:
+        counts = structs.replace(counts, peak_bytes=peak_bytes)
+    return structs.replace(counts, syncs=max(counts.syncs, syncs or 0))
+
+
+def _asked(subject: Subject, ask: Ask, before: Callable[[], object]) -> int | None:
+    """What the device counts of an update; None, and no update, where it keeps no count."""
+    if ask(_nothing) is None:
+        return None
+    before()
+    return subject.update(ByDevice(ask)).counted
 
 
 def _resumed(subject: Subject, refusals: Refusals) -> dict[str, Counts]:

@@ -24,9 +24,11 @@ class Counts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
             falls apart; empty where they were not taken.
         calls: Python function calls in the step; 0 where they were not taken.
         schedule_calls: those in the steps of its schedulers.
-        syncs: operations whose result the host had to wait for.
+        syncs: operations whose result the host had to wait for; of a GPU also those that torch's
+            synchronisation debug mode warns of.
         new_bytes: bytes of all memory that dispatched operations allocated, freed since or not.
-        peak_bytes: the most such memory alive at once, of what the update leaves nothing of.
+        peak_bytes: the most such memory alive at once, of what the update leaves nothing of; of a GPU, ``warm`` and
+            ``scheduled``, the most that its allocator gave out at once beyond what was there before.
     """
 
     ops: dict[str, int]

@@ -35,8 +35,9 @@ PAUSE_S = 0.002
 SHARED_PATIENCE_S = 15.0
 """A timed block takes seconds; who holds a device for longer was stopped, and cases go on without the lock."""
 
-_forsaken: set[str] = set()
-"""Devices whose lock was waited for in vain: not every case of a run is to wait for it again."""
+_forsaken: set[tuple[Path, str, bool]] = set()
+"""Folder and device of locks that were waited for in vain, and whether to hold them exclusively: a stopped process may
+hold one for hours, and not every case of a run is to wait for it again."""
 
 
 class NoLockError(Exception):
@@ -49,13 +50,7 @@ def sharing(device: str) -> Iterator[None]:
 
     Whoever times steps must have left the block: this process would wait for itself.
     """
-    if device in _forsaken:
-        yield
-        return
-    asked_s = time.monotonic()
     with DeviceLock(device, patience_s=SHARED_PATIENCE_S).shared():
-        if time.monotonic() - asked_s >= SHARED_PATIENCE_S:
-            _forsaken.add(device)
         yield
 
 
@@ -66,7 +61,7 @@ class DeviceLock:
     Attributes:
         device: what tells devices of this machine apart: `CPU`, or the identity of a GPU.
         folder: where the files of the lock lie; the same for everyone on this machine.
-        patience_s: see `PATIENCE_S`.
+        patience_s: see `PATIENCE_S`. After a wait in vain this process tries without waiting, until it gets the lock.
     """
 
     device: str
@@ -77,8 +72,7 @@ class DeviceLock:
     def shared(self) -> Iterator[None]:
         """Hold off timed blocks during the block. Where there is no lock to be had, do without."""
         with contextlib.ExitStack() as stack:
-            with contextlib.suppress(NoLockError):
-                deadline = time.monotonic() + self.patience_s
+            with contextlib.suppress(NoLockError), self._waiting(exclusive=False) as deadline:
                 # Behind a block that waits to start.
                 with self._held(self.device, "gate", exclusive=False, deadline=deadline):
                     pass
@@ -96,13 +90,24 @@ class DeviceLock:
         Raises:
             NoLockError: the lock cannot be had; before the block is entered.
         """
-        deadline = time.monotonic() + self.patience_s
         with contextlib.ExitStack() as stack:
-            for device in dict.fromkeys((CPU, self.device)):
-                # New cases wait at the gate meanwhile, so that those of two busy processes do not overlap forever.
-                with self._held(device, "gate", exclusive=True, deadline=deadline):
-                    stack.enter_context(self._held(device, "lock", exclusive=True, deadline=deadline))
+            with self._waiting(exclusive=True) as deadline:
+                for device in dict.fromkeys((CPU, self.device)):
+                    # New cases wait at the gate meanwhile, so that those of two busy processes do not overlap forever.
+                    with self._held(device, "gate", exclusive=True, deadline=deadline):
+                        stack.enter_context(self._held(device, "lock", exclusive=True, deadline=deadline))
             yield
+
+    @contextlib.contextmanager
+    def _waiting(self, *, exclusive: bool) -> Iterator[float]:
+        """Until when to wait for what is taken in the block; remembers whether that was in vain."""
+        key = (self.folder, self.device, exclusive)
+        try:
+            yield time.monotonic() + (0.0 if key in _forsaken else self.patience_s)
+        except NoLockError:
+            _forsaken.add(key)
+            raise
+        _forsaken.discard(key)
 
     @contextlib.contextmanager
     def _held(self, device: str, part: str, *, exclusive: bool, deadline: float) -> Iterator[None]:
@@ -133,7 +138,8 @@ def _locked(path: Path, how: int, deadline: float) -> int:
             raise NoLockError(f"{path} cannot be locked: {error.strerror}") from error
         os.close(descriptor)
         if time.monotonic() >= deadline:
-            raise NoLockError(f"{path} is held by another process")
+            mend = f"a stopped pytest? `fuser {path}` finds it; resume or end it"
+            raise NoLockError(f"{path} is held by another process, {mend}")
 
 
 def _opened(path: Path) -> int:

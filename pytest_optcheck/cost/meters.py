@@ -1,4 +1,4 @@
-"""Meters: what a meter is, operations at every depth, Python calls. Exact, and one at a time.
+"""Meters: what a meter is, operations at every depth, Python calls, a device's own count. Exact, and one at a time.
 
 Each meter runs callables and looks at them alone: what a closure does for the reference model is put ``aside``.
 """
@@ -126,6 +126,27 @@ class Calls:
         elif self._on_cpu and event == "c_call" and argument.__name__ == "tolist":
             tensor = getattr(argument, "__self__", None)
             self.syncs += isinstance(tensor, Tensor) and tensor.device.type == "cpu"
+
+
+class ByDevice:
+    """What a device itself counts, an objective that the step evaluates included.
+
+    Attributes:
+        counted: by the device; None where it keeps no count.
+    """
+
+    def __init__(self, ask: Callable[[Callable[[], object]], int | None]) -> None:
+        """`ask` does the work it is given and says what was counted, as `Clock.peak_bytes` and `Clock.syncs` do."""
+        self._ask = ask
+        self.counted: int | None = None
+
+    def run(self, actions: Sequence[Callable[[], object]]) -> None:
+        """Call one after the other as one piece of work."""
+        self.counted = self._ask(functools.partial(Unmetered().run, actions))
+
+    def aside(self) -> contextlib.AbstractContextManager[None]:
+        """A device does not look away."""
+        return contextlib.nullcontext()
 
 
 class Aside(contextlib.AbstractContextManager[None]):

@@ -21,7 +21,10 @@ BASE_MARGIN = math.log(1.02)
 code were seen to differ by."""
 
 LIMIT_S = 2.0
-"""Seconds after which no further block of an inquiry is begun."""
+"""Seconds after which no further block is begun, once there are `ENOUGH`."""
+
+LONGEST_S = 8.0
+"""Seconds after which none is begun however few there are: enough for steps of some 5 ms."""
 
 LEAD = 6
 """Screening may end when so many more blocks lie on one side of the margin than on the other.
@@ -35,6 +38,9 @@ CONFIRM = (12, 16, 24, 32, 48)
 CHANCE = 3e-4
 """At each of these, the chance of so many blocks above the margin were every second one below: all of 12, 15 of 16."""
 
+ENOUGH = 2 * LEAD + CONFIRM[0]
+"""Blocks that an answer needs: as many as screen and confirm it at best, and as many as screen it again in reserve."""
+
 MOST = 64
 """Screening goes on for so many blocks at most."""
 
@@ -45,10 +51,48 @@ class Block(NamedTuple):
     Attributes:
         ratio: of the step time under judgement to that of what it is compared with.
         noise: of two sides that run the same code.
+        step_s: seconds a step under judgement took.
     """
 
     ratio: float
     noise: float
+    step_s: float = 0.0
+
+
+@dataclass(slots=True)
+class Budget:
+    """The time that blocks may take: `LIMIT_S`, and for slow steps what `ENOUGH` of them take, up to `LONGEST_S`.
+
+    Attributes:
+        blocks: how many were drawn, also those that said nothing.
+        spent_s: seconds they took.
+    """
+
+    blocks: int = 0
+    spent_s: float = 0.0
+
+    def spend(self, seconds: float) -> None:
+        """A block took so long."""
+        self.blocks += 1
+        self.spent_s += seconds
+
+    @property
+    def left(self) -> bool:
+        """Whether another block may be begun."""
+        if self.spent_s < LIMIT_S:
+            return True
+        hopeless = LEAD * self.spent_s > LONGEST_S * self.blocks  # not even the first look will end
+        return self.blocks < ENOUGH and self.spent_s < LONGEST_S and not hopeless
+
+
+def shortage(blocks: Sequence[Block], lost: int = 0) -> str:
+    """That the time was up after these blocks and so many lost ones, and what a step takes where that is why."""
+    drawn = len(blocks) + lost
+    told = f"the time was up after {drawn} blocks" + f", {lost} of them disturbed" * bool(lost)
+    if drawn >= ENOUGH or not blocks:
+        return told
+    step_s = statistics.median(block.step_s for block in blocks)
+    return f"{told} (a step takes {1000 * step_s:.3g} ms)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +163,8 @@ class Inquiry:
         """The answer so far."""
         blocks = self.confirmed if self.confirming else self.screened
         if not blocks:
-            return Decision("cannot tell", "every block was disturbed", 1.0, 1.0, 1.0, 0.0, 0.0, 0)
+            reason = shortage(self.screened, self.lost) if self.screened and self.open else "every block was disturbed"
+            return Decision("cannot tell", reason, 1.0, 1.0, 1.0, 0.0, 0.0, 0)
         ratios, noises = [block.ratio for block in blocks], [block.noise for block in blocks]
         low, high = interval(ratios)
         answer, reason = self._answer()
@@ -141,7 +186,9 @@ class Inquiry:
             return "not slower", ""
         blocks = self.confirmed or self.screened
         above = f"{self._above(blocks)} of {len(blocks)} blocks lie above {math.expm1(self.margin):.0%}"
-        return "cannot tell", f"{above}, and identical code differs by {math.expm1(_noise(blocks)):.1%}"
+        reason = f"{above}, and identical code differs by {math.expm1(_noise(blocks)):.1%}"
+        short = f"{shortage([*self.screened, *self.confirmed], self.lost)}; " if self.open else ""
+        return "cannot tell", f"{short}{reason}"
 
     def _proven(self) -> bool:
         """Whether it is slower, even if all of what identical code differed by was in its disfavour."""

@@ -13,13 +13,16 @@ import math
 import os
 import statistics
 from itertools import combinations_with_replacement
+from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from pytest_optcheck.cost.ratios import Block
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from random import Random
+
+    from pytest_optcheck.cost.ratios import Budget, Inquiry
 
 SAMPLE_S = 2e-4
 """A sample lasts at least so long: long beside the clock, short beside a time slice of the scheduler."""
@@ -115,7 +118,22 @@ def against_both(side: Sequence[Sample], one: Sequence[Sample], two: Sequence[Sa
     first, second, noise = log_ratio(side, one), log_ratio(side, two), log_ratio(one, two)
     if first is None or second is None or noise is None:
         return None
-    return Block((first + second) / 2, noise)
+    return Block((first + second) / 2, noise, statistics.median(sample.step_s for sample in side))
+
+
+def drawn(draw: Callable[[], Block | None], budget: Budget) -> Block | None:
+    """The next block, its time taken from the budget."""
+    started = monotonic()
+    found = draw()
+    budget.spend(monotonic() - started)
+    return found
+
+
+def look(inquiry: Inquiry, draw: Callable[[], Block | None], budget: Budget) -> None:
+    """Add blocks to the inquiry until it ends, turns from one look to the next, or the time is up."""
+    confirming = inquiry.confirming
+    while inquiry.open and inquiry.confirming is confirming and budget.left:
+        inquiry.add(drawn(draw, budget))
 
 
 @contextlib.contextmanager

@@ -41,6 +41,7 @@ class Subject:
         device: of the tensors.
         optimizer: the optimizer.
         schedules: its schedulers, stepped as part of every update.
+        device: of the tensors, a torch device as text.
         updates: made so far.
         gradients_held: whether, after any update, the memory of a gradient outlived ``zero_grad``.
     """

@@ -6,14 +6,13 @@ the second look is taken at processes that were started for it.
 
 from __future__ import annotations
 
-import time
 from random import Random
 from typing import TYPE_CHECKING, Protocol
 
 from pytest_optcheck.cost.control import NoTimingError
 from pytest_optcheck.cost.locks import DeviceLock, NoLockError
-from pytest_optcheck.cost.ratios import BASE_MARGIN, LIMIT_S, Inquiry
-from pytest_optcheck.cost.stopwatch import against_both, block
+from pytest_optcheck.cost.ratios import BASE_MARGIN, Budget, Inquiry
+from pytest_optcheck.cost.stopwatch import against_both, block, look
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -50,25 +49,21 @@ def compare(first: Company, second: Company, watch: Watch) -> Decision:
     Raises:
         NoTimingError: the device is not to be had for timing, or busy.
     """
-    inquiry, shuffle, left_s = Inquiry(BASE_MARGIN), Random(SEED), LIMIT_S  # noqa: S311 - an order of measurement
+    inquiry, shuffle, budget = Inquiry(BASE_MARGIN), Random(SEED), Budget()  # noqa: S311 - an order of measurement
     for company, confirming in ((first, False), (second, True)):
-        if inquiry.open and inquiry.confirming is confirming:
+        if inquiry.open and inquiry.confirming is confirming and budget.left:
             with company() as sides:
-                left_s -= _look(inquiry, sides, shuffle, watch, left_s)
+                _look(inquiry, sides, shuffle, watch, budget)
     return inquiry.decision()
 
 
-def _look(inquiry: Inquiry, sides: Sequence[Side], shuffle: Random, watch: Watch, limit_s: float) -> float:
-    """Add blocks to the inquiry until it ends or turns from one look to the next; seconds that it took."""
-    confirming = inquiry.confirming
+def _look(inquiry: Inquiry, sides: Sequence[Side], shuffle: Random, watch: Watch, budget: Budget) -> None:
+    """Take a look at these sides, with the device to itself."""
     try:
         with DeviceLock(watch.name).exclusive():
             trouble = watch.trouble()
             if trouble:
                 raise NoTimingError(trouble)
-            started = time.monotonic()
-            while inquiry.open and inquiry.confirming is confirming and time.monotonic() - started < limit_s:
-                inquiry.add(against_both(*block(sides, shuffle, alike=True)))
-            return time.monotonic() - started
+            look(inquiry, lambda: against_both(*block(sides, shuffle, alike=True)), budget)
     except NoLockError as error:
         raise NoTimingError(str(error)) from error

@@ -10,7 +10,7 @@ import pytest
 from toys import Descent, toy
 
 from pytest_optcheck.conditions import NOTHING
-from pytest_optcheck.cost import clock, control, ratios
+from pytest_optcheck.cost import clock, control, ratios, stopwatch
 from pytest_optcheck.cost.control import NoTimingError, against_control, compare
 from pytest_optcheck.cost.figures import Timing
 from pytest_optcheck.cost.locks import DeviceLock, NoLockError
@@ -178,7 +178,7 @@ def test_identical_code_that_differs_is_not_recorded(bench: Bench) -> None:
 def test_disturbed_blocks_are_not_recorded(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ratios, "LIMIT_S", 0.05)
     bench.disturbed = True
-    with pytest.raises(NoTimingError, match="only 0 blocks were undisturbed"):
+    with pytest.raises(NoTimingError, match=r"the time was up after \d+ blocks, \d+ of them disturbed"):
         against_control(SPEC, NOTHING, "cpu")
     assert bench.blocks > control.RECORDED
 
@@ -186,9 +186,19 @@ def test_disturbed_blocks_are_not_recorded(bench: Bench, monkeypatch: pytest.Mon
 def test_no_block_is_begun_after_the_time_is_up(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     golden = against_control(SPEC, NOTHING, "cpu")
     monkeypatch.setattr(ratios, "LIMIT_S", 0.0)
+    monkeypatch.setattr(ratios, "LONGEST_S", 0.0)
     found = compare(SPEC, NOTHING, "cpu", [golden])
     assert found.decision.answer == "cannot tell"
     assert bench.blocks == control.RECORDED
+
+
+def test_slow_steps_are_given_the_time_that_an_answer_takes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 0.2 s a block, two seconds would screen, and never confirm."""
+    golden = against_control(SPEC, NOTHING, "cpu")
+    bench.ratio, bench.blocks = 2 * bench.ratio, 0
+    monkeypatch.setattr(stopwatch, "monotonic", lambda: 0.2 * bench.blocks)
+    found = compare(SPEC, NOTHING, "cpu", [golden])
+    assert (found.decision.answer, bench.blocks) == ("slower", ratios.LEAD + ratios.CONFIRM[0])
 
 
 def test_a_real_step_is_not_slower_than_itself_or_says_why_it_cannot_be_told() -> None:

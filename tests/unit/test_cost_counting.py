@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from pytest_optcheck.cost import counting, gate
-from pytest_optcheck.cost.figures import Cost
+from pytest_optcheck.cost.figures import Cost, Counts
 from pytest_optcheck.curves import Needs
 from pytest_optcheck.errors import OptcheckError
 from pytest_optcheck.specs import FactorySpec, parse
@@ -304,3 +304,68 @@ def test_a_schedule_that_is_evaluated_more_than_once_is_heavier() -> None:
     lines = gate.compare(thrice, once).heavier
     assert [line.partition(":")[0] for line in lines] == ["ten, warm", "ten, scheduled"]
     assert all(line.endswith("Python calls of schedulers") for line in lines)
+
+
+class DeviceClock:
+    """Of a device that tells these figures of whatever it is asked to do, but for nothing."""
+
+    def __init__(self, peak_bytes: int | None, syncs: int | None) -> None:
+        self.figures = (peak_bytes, syncs)
+        self.updates = 0
+
+    def peak_bytes(self, work: Callable[[], object]) -> int | None:
+        return self._told(work, self.figures[0])
+
+    def syncs(self, work: Callable[[], object]) -> int | None:
+        return self._told(work, self.figures[1])
+
+    def _told(self, work: Callable[[], object], figure: int | None) -> int | None:
+        work()
+        self.updates += work is not counting._nothing  # noqa: SLF001 - what it is asked with first
+        return figure
+
+
+@pytest.mark.parametrize("syncs", [1, 30])
+def test_a_device_s_own_count_of_peaks_and_syncs_is_kept(monkeypatch: pytest.MonkeyPatch, syncs: int) -> None:
+    """Syncs are never fewer than dispatch shows: one a tensor here."""
+    spec = "torch.optim:Adam(foreach=False, lr=0.001)"
+    expected = count(spec, None, "ten", "many").lists
+    monkeypatch.setattr(counting, "clock", lambda _: DeviceClock(7680, syncs))
+    found = count(spec, None, "ten", "many").lists
+    for name, moment in (("ten", "warm"), ("ten", "scheduled"), ("many", "warm")):
+        by_host = expected[name].moments[moment]
+        own = msgspec.structs.replace(by_host, peak_bytes=7680, syncs=max(by_host.syncs, syncs))
+        assert found[name].moments[moment] == own
+    for moment in ("first", "loading", "resumed", "closure"):
+        assert found["ten"].moments[moment] == expected["ten"].moments[moment]
+
+
+@pytest.mark.parametrize(("figures", "updates"), [((None, None), 0), ((512, None), 2), ((512, 3), 4)])
+def test_where_a_device_keeps_no_count_no_update_is_made_for_it(
+    monkeypatch: pytest.MonkeyPatch, figures: tuple[int | None, int | None], updates: int
+) -> None:
+    device = DeviceClock(*figures)
+    monkeypatch.setattr(counting, "clock", lambda _: device)
+    count("torch.optim:SGD(lr=0.01)", None, "ten")
+    assert device.updates == updates
+
+
+@pytest.mark.cuda
+def test_on_a_gpu_peaks_are_the_allocator_s_and_syncs_those_of_the_driver() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("torch sees no GPU")
+
+    class Uploads(cost_mutants.Sound):
+        """Sends a number to the GPU in every update, which dispatch takes for no sync."""
+
+        def update(self, parameter: torch.Tensor, gradient: torch.Tensor, lr: float, momentum: float) -> None:
+            super().update(parameter, gradient * torch.tensor(1.0).to(gradient.device), lr, momentum)
+
+    def warm(kind: type[cost_mutants.Sound]) -> Counts:
+        return counting.count(made(kind), Needs(), "cuda", lists=("ten",)).lists["ten"].moments["warm"]
+
+    sound, uploads = warm(cost_mutants.Sound), warm(Uploads)
+    assert sound.syncs == 0
+    assert uploads.syncs == 10
+    assert uploads.peak_bytes > sound.peak_bytes
+    assert uploads.peak_bytes % 512 == 0  # as the allocator rounds

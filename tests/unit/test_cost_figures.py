@@ -47,6 +47,7 @@ def test_a_timing_survives_json() -> None:
 def test_counts_are_kept_by_minor_versions_of_torch_and_python() -> None:
     major, minor, _ = platform.python_version_tuple()
     assert re.fullmatch(rf"torch \d+\.\d+, python {major}\.{minor}", version_key())
+    assert version_key("cuda:1") == version_key("cuda") == f"{version_key()}, cuda"
 
 
 def test_counts_are_kept_by_type_of_device() -> None:

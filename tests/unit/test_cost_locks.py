@@ -165,6 +165,37 @@ def test_a_case_on_a_gpu_keeps_its_timed_block_waiting(tmp_path: Path) -> None:
     assert free(tmp_path)
 
 
+def test_a_stopped_process_that_holds_it_is_waited_for_once_and_found_by_the_message(
+    tmp_path: Path, processes: list[subprocess.Popen[str]]
+) -> None:
+    holder = start(processes, HOLDER, str(tmp_path), "shared")
+    holder.send_signal(signal.SIGSTOP)
+    waited_s = []
+    for patience_s in (0.2, 60.0, 60.0):
+        started_s = time.monotonic()
+        with pytest.raises(NoLockError) as caught:
+            lock(tmp_path, patience_s).exclusive().__enter__()
+        waited_s.append(time.monotonic() - started_s)
+        path = tmp_path / "pytest-optcheck-cpu.lock"
+        mend = f"a stopped pytest? `fuser {path}` finds it; resume or end it"
+        assert str(caught.value) == f"{path} is held by another process, {mend}"
+    assert waited_s[0] >= 0.2
+    assert max(waited_s[1:]) < 30.0
+    holder.kill()
+    holder.wait()
+    assert free(tmp_path)
+
+
+def test_once_it_was_had_again_it_is_waited_for_again(tmp_path: Path) -> None:
+    with lock(tmp_path).shared(), pytest.raises(NoLockError):
+        lock(tmp_path).exclusive().__enter__()
+    assert free(tmp_path)
+    started_s = time.monotonic()
+    with lock(tmp_path).shared(), pytest.raises(NoLockError):
+        lock(tmp_path, 0.2).exclusive().__enter__()
+    assert time.monotonic() - started_s >= 0.2
+
+
 def test_its_files_lie_in_the_temporary_directory_and_name_no_user() -> None:
     folder = DeviceLock("cpu").folder
     assert str(folder) == tempfile.gettempdir()

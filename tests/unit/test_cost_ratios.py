@@ -69,7 +69,10 @@ def test_a_suspicion_whose_confirmation_was_cut_short_cannot_be_told() -> None:
     decision = ask([*steady(50, ratios.LEAD), *steady(50, ratios.CONFIRM[0] - 1)])
     assert (decision.answer, decision.reason) == (
         "cannot tell",
-        "11 of 11 blocks lie above 2%, and identical code differs by 0.0%",
+        (
+            "the time was up after 17 blocks (a step takes 0 ms); "
+            "11 of 11 blocks lie above 2%, and identical code differs by 0.0%"
+        ),
     )
 
 
@@ -77,8 +80,37 @@ def test_a_look_that_was_cut_short_cannot_be_told() -> None:
     decision = ask(steady(0, ratios.LEAD - 1))
     assert (decision.answer, decision.reason) == (
         "cannot tell",
-        "0 of 5 blocks lie above 2%, and identical code differs by 0.0%",
+        (
+            "the time was up after 5 blocks (a step takes 0 ms); "
+            "0 of 5 blocks lie above 2%, and identical code differs by 0.0%"
+        ),
     )
+
+
+def test_a_suspicion_without_time_to_confirm_it_says_that_the_time_was_up() -> None:
+    decision = ask([*steady(50, ratios.LEAD), None])
+    assert (decision.answer, decision.reason, decision.blocks) == (
+        "cannot tell",
+        "the time was up after 7 blocks, 1 of them disturbed (a step takes 0 ms)",
+        0,
+    )
+
+
+def test_what_a_step_takes_is_said_where_it_is_why_the_time_was_up() -> None:
+    slow, quick = Block(0.0, 0.0, 0.0405), Block(0.0, 0.0, 1e-5)
+    assert ratios.shortage([slow] * 5) == "the time was up after 5 blocks (a step takes 40.5 ms)"
+    assert ratios.shortage([quick] * ratios.ENOUGH) == "the time was up after 24 blocks"
+
+
+@pytest.mark.parametrize(
+    ("block_s", "blocks"), [(0.01, 200), (0.0999, 24), (0.2, 24), (0.4, 20), (1.3, 7), (1.4, 2), (3.0, 1)]
+)
+def test_a_budget_lasts_for_the_blocks_of_an_answer_and_no_longer_than_its_limit(block_s: float, blocks: int) -> None:
+    """Where not even the first look fits, it ends early."""
+    budget = ratios.Budget()
+    while budget.left:
+        budget.spend(block_s)
+    assert budget.blocks == pytest.approx(blocks, abs=1)
 
 
 def test_blocks_on_both_sides_of_the_margin_cannot_be_told() -> None:

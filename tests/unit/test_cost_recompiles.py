@@ -4,13 +4,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from guarded import asked, case, only, written
 
+from pytest_optcheck import costing
+from pytest_optcheck.cases import Scope
 from pytest_optcheck.cost import counting
+from pytest_optcheck.cost.figures import version_key
 from pytest_optcheck.cost.recompiles import RATES
 from pytest_optcheck.curves import Needs
+from pytest_optcheck.goldens import Goldens
 from pytest_optcheck.specs import FactorySpec, parse
+from pytest_optcheck.updating import update
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pytest_optcheck.specs import OptimizerSpec
 
 pytestmark = pytest.mark.slow
@@ -35,14 +43,18 @@ class ByRate(torch.optim.Optimizer):
                 parameter.sub_(parameter.grad, alpha=1.0 / (1 + doublings))
 
 
+def sound(params: Any) -> torch.optim.Optimizer:  # noqa: ANN401 - as torch has it
+    """One whose learning rate is in a tensor."""
+    return torch.optim.SGD(params, lr=torch.tensor(0.1))
+
+
 def recompiles(spec: OptimizerSpec, needs: Needs | None = None) -> int | None:
     """Those counted on ten tensors."""
     return counting.count(spec, needs or Needs(), lists=("ten",), compiled=True).lists["ten"].recompiles
 
 
 def test_a_rate_in_a_tensor_compiles_nothing_again_and_another_step_does() -> None:
-    sound = FactorySpec("sound", lambda params: torch.optim.SGD(params, lr=torch.tensor(0.1)))
-    assert recompiles(sound) == 0
+    assert recompiles(FactorySpec("sound", sound)) == 0
     assert recompiles(FactorySpec("by rate", ByRate)) == RATES
 
 
@@ -54,6 +66,17 @@ def test_counting_again_counts_the_same() -> None:
 def test_nothing_is_printed_or_logged(capfd: pytest.CaptureFixture[str]) -> None:
     recompiles(parse("torch.optim:SGD(lr=0.01)"))
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_golden_of_the_full_profile_notices_a_step_that_compiles_for_every_rate(tmp_path: Path) -> None:
+    scope = Scope(counted=("ten",), compiled=True)
+    recorded = written(only(update(case(sound, None, scope=scope), asked(tmp_path, "missing"))), tmp_path)
+    assert recorded.costs[version_key()].lists["ten"].recompiles == 0
+    Goldens(tmp_path).save(recorded)
+    assert only(costing.check(case(sound, None, scope=scope), asked(tmp_path))).verdict.kind == "match"
+    found = only(costing.check(case(ByRate, None, scope=scope), asked(tmp_path)))
+    assert found.verdict.kind == "heavier"
+    assert f"ten: 0 → {RATES} recompiles under changing learning rates" in found.verdict.details
 
 
 def test_what_asks_for_the_objective_is_not_compiled() -> None:

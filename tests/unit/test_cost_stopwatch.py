@@ -181,7 +181,7 @@ def test_a_side_stands_against_the_mean_of_two_whose_difference_is_the_noise() -
 
 def test_a_block_in_which_one_side_was_disturbed_throughout_says_nothing() -> None:
     good = samples(*[1.0] * 5)
-    assert against_both(good, good, good) == Block(0.0, 0.0)
+    assert against_both(good, good, good) == Block(0.0, 0.0, 1.0)
     assert against_both(good, good, [Sample(1.0, disturbed=True)] * 5) is None
     assert against_both([Sample(1.0, disturbed=True)] * 5, good, good) is None
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_optcheck.cost import versus
+from pytest_optcheck.cost import ratios, stopwatch, versus
 from pytest_optcheck.cost.control import NoTimingError
 from pytest_optcheck.cost.locks import NoLockError
 from pytest_optcheck.cost.stopwatch import Sample
@@ -17,18 +17,38 @@ if TYPE_CHECKING:
     from pytest_optcheck.cost.stopwatch import Side
 
 
+class FakeClock:
+    """Moves on by what steps take."""
+
+    now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture(autouse=True)
+def fake_clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+    made = FakeClock()
+    monkeypatch.setattr(stopwatch, "monotonic", made)
+    monkeypatch.setattr(Steady, "clock", made)
+    return made
+
+
 class Steady:
     """A side whose steps take exactly so long."""
+
+    clock = FakeClock()
 
     def __init__(self, step_s: float) -> None:
         self.step_s = step_s
         self.left = 0
 
     def fresh(self) -> float:
+        self.clock.now_s += 3 * self.step_s
         return self.step_s
 
     def sample(self, steps: int) -> Sample:
-        assert steps
+        self.clock.now_s += steps * self.step_s
         return Sample(self.step_s)
 
     def leave(self) -> None:
@@ -108,6 +128,32 @@ def test_a_lock_that_is_not_to_be_had_means_no_timing(monkeypatch: pytest.Monkey
 
 
 def test_time_runs_out_without_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(versus, "LIMIT_S", 0.0)
-    found = versus.compare(Company(1e-4, 1e-4, 1e-4), Company(), Watch())
-    assert (found.answer, found.blocks) == ("cannot tell", 0)
+    monkeypatch.setattr(ratios, "LIMIT_S", 0.01)
+    monkeypatch.setattr(ratios, "LONGEST_S", 0.01)
+    second = Company()
+    found = versus.compare(Company(2e-4, 1e-4, 1e-4), second, Watch())
+    assert found.answer == "cannot tell"
+    assert found.reason.startswith("the time was up after 1 blocks (a step takes 0.2 ms)")
+    assert second.entered == 0
+
+
+@pytest.mark.parametrize("step_s", [1e-4, 1e-3, 2e-3, 5e-3, 1e-2])
+def test_slow_steps_are_given_the_time_that_an_answer_takes(step_s: float, fake_clock: FakeClock) -> None:
+    first, second = Company(2 * step_s, step_s, step_s), Company(2 * step_s, step_s, step_s)
+    found = versus.compare(first, second, Watch())
+    assert (found.answer, found.blocks) == ("slower", ratios.CONFIRM[0])
+    assert fake_clock.now_s < ratios.LONGEST_S
+
+
+def test_slow_steps_of_the_same_speed_take_no_longer_than_one_look(fake_clock: FakeClock) -> None:
+    found = versus.compare(Company(0.02, 0.02, 0.02), Company(), Watch())
+    assert (found.answer, found.blocks) == ("not slower", ratios.LEAD)
+    assert fake_clock.now_s < ratios.LONGEST_S / 2
+
+
+def test_steps_too_slow_for_an_answer_are_named(fake_clock: FakeClock) -> None:
+    company = Company(0.06, 0.03, 0.03)
+    found = versus.compare(company, company, Watch())
+    assert found.answer == "cannot tell"
+    assert found.reason.startswith("the time was up after 8 blocks (a step takes 60 ms); 2 of 2 blocks lie above 2%")
+    assert fake_clock.now_s < ratios.LONGEST_S + 1.2

@@ -12,7 +12,7 @@ from msgspec import structs
 
 from pytest_optcheck import costing
 from pytest_optcheck.cases import COUNTS, TIMING, Result, Scope
-from pytest_optcheck.cost import control, counting
+from pytest_optcheck.cost import control, counting, recompiles
 from pytest_optcheck.cost.counting import count
 from pytest_optcheck.cost.figures import TEN, ZOO, Cost, Timing, version_key
 from pytest_optcheck.cost.locks import DeviceLock
@@ -192,6 +192,61 @@ def test_a_golden_recorded_anew_keeps_counts_and_times_though_neither_was_asked_
     assert new.curves != plain_golden().curves
     assert new.costs == {version_key(): count(case(Faster).spec, Needs(), lists=(ZOO, TEN))}
     assert new.timings == (timing(),)
+
+
+@pytest.fixture
+def recompiling(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How often each compiled step is compiled again, instead of compiling it."""
+    answers: list[int] = []
+    monkeypatch.setattr(recompiles, "count", lambda _: answers.pop(0))
+    return answers
+
+
+FULL = Scope(counted=(TEN,), compiled=True)
+
+
+def compiled(cost: Cost, recompiles: int | None) -> Cost:
+    return Cost({TEN: structs.replace(cost.lists[TEN], recompiles=recompiles)})
+
+
+def test_a_step_that_is_compiled_again_more_often_is_heavier(
+    golden: Golden, cost: Cost, tmp_path: Path, recompiling: list[int]
+) -> None:
+    recompiling += [4]
+    Goldens(tmp_path).save(structs.replace(golden, costs={version_key(): compiled(cost, 0)}))
+    found = only(costing.check(case(dtype=None, scope=FULL), asked(tmp_path)))
+    assert found.verdict == Verdict("heavier", details=("ten: 0 → 4 recompiles under changing learning rates",))
+
+
+@pytest.mark.parametrize(("known", "scope"), [(None, FULL), (0, COUNTED)])
+def test_recompiles_of_one_side_alone_are_not_counted(
+    known: int | None, scope: Scope, cost: Cost, tmp_path: Path, recompiling: list[int]
+) -> None:
+    Goldens(tmp_path).save(structs.replace(plain_golden(), costs={version_key(): compiled(cost, known)}))
+    recompiling += [7]
+    found = only(costing.check(case(dtype=None, scope=scope), asked(tmp_path)))
+    assert (found.verdict, recompiling) == (Verdict("match"), [7])
+    assert "recompiles" not in found.cost["lists"][TEN]
+
+
+def test_a_golden_is_recorded_with_its_recompiles_or_given_them_later(
+    golden: Golden, cost: Cost, tmp_path: Path, recompiling: list[int]
+) -> None:
+    recompiling += [3, 3]
+    expected = {version_key(): compiled(cost, 3)}
+    full = case(dtype=None, scope=FULL)
+    assert written(only(update(full, asked(tmp_path / "new", "missing"))), tmp_path / "new").costs == expected
+    Goldens(tmp_path).save(golden)
+    assert written(only(update(full, asked(tmp_path, "missing"))), tmp_path).costs == expected
+
+
+def test_recompiles_that_were_not_counted_again_stay(
+    golden: Golden, cost: Cost, tmp_path: Path, recompiling: list[int]
+) -> None:
+    Goldens(tmp_path).save(structs.replace(golden, costs={version_key(): compiled(cost, 2)}))
+    accepted = written(only(update(case(Heavier, None, scope=COUNTED), asked(tmp_path, "changed"))), tmp_path)
+    assert accepted.costs[version_key()].lists[TEN].recompiles == 2
+    assert recompiling == []
 
 
 def decided(answer: Anything, reason: str = "") -> control.Comparison:

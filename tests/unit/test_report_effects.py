@@ -10,7 +10,7 @@ from test_report import CHANGED, result
 
 from pytest_optcheck.convergence import SEEDS, Answer
 from pytest_optcheck.report import effects, message
-from pytest_optcheck.report.document import document
+from pytest_optcheck.report.document import Ending, document
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -84,7 +84,7 @@ def test_a_failure_shows_what_its_seeds_say_first() -> None:
 
 def test_the_report_has_the_figures_and_the_words() -> None:
     found = replace(result(replace(CHANGED, kind="regression")), convergence={"mlp": plain(worse())})
-    (case,) = json.loads(document([found], {}, 1.0))["results"]
+    (case,) = json.loads(document([found], {}, Ending(1.0)))["results"]
     told = case["convergence"]["mlp"]
     assert told["sentence"] == effects.sentence(plain(worse()))
     assert told["decision"] == effects.decision(plain(worse()))

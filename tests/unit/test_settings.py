@@ -237,6 +237,13 @@ def test_steps_are_counted_and_timed_for_one_golden_of_an_optimizer(
     assert (scope.counted, scope.timed) == (counted, timed)
 
 
+@pytest.mark.parametrize("target", [Target(SGD, BENCH), SCHEDULED, FOUND])
+def test_recompiles_are_counted_in_the_full_profile(target: Target) -> None:
+    assert settings(profile="full").scope(target, "zoo").compiled
+    assert not settings().scope(target, "zoo").compiled
+    assert not settings(profile="full").variant_scope.compiled
+
+
 @pytest.mark.parametrize(
     ("fields", "counted"),
     [({}, (ZOO,)), ({"profile": "full"}, LISTS), ({"cost": ()}, ()), ({"routes": ("fused",)}, ())],
