@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
 from pytest_optcheck import routes
-from pytest_optcheck.cases import BASE, COUNTS, SELFTEST, TIMING, Case, Scope, refused
-from pytest_optcheck.checking import guarded_routes
+from pytest_optcheck.cases import Case, Scope, refused
 from pytest_optcheck.curves import DTYPES, PLAIN
 from pytest_optcheck.discovery import optimizers
 from pytest_optcheck.errors import OptcheckError
-from pytest_optcheck.goldens import Goldens
 from pytest_optcheck.items import RESULTS, CaseItem, ComplaintItem, LeftOutItem, Parameter
+from pytest_optcheck.listing import Listing
 from pytest_optcheck.marks import is_marked
-from pytest_optcheck.roster import Rosters
-from pytest_optcheck.specs import FactorySpec, parse
+from pytest_optcheck.specs import FactorySpec
 from pytest_optcheck.targets import Target, known_names
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
-    from pytest_optcheck.curves import Dtype
-    from pytest_optcheck.format import Golden
     from pytest_optcheck.settings import Settings
-    from pytest_optcheck.specs import TextSpec
 
 MARKER_KEYWORDS = ("workloads", "routes", "diverges")
 NOTHING = (
@@ -39,8 +32,6 @@ NOTHING_TO_BREAK = (
     "--optcheck-selftest has nothing to break here: it takes optimizers of the ini settings optcheck_optimizers and "
     "optcheck_discover, and leaves marked tests out"
 )
-
-
 NOTHING_TO_COMPARE = (
     "--optcheck-base has nothing to compare here: it takes optimizers of the ini settings optcheck_optimizers and "
     "optcheck_discover, on the routes float64, counts and timing, and leaves marked tests out"
@@ -57,7 +48,7 @@ class Suite:
         self.complaints: list[str] = []
         self.narrowed_out: set[str] = set()
         self.nothing = NOTHING_TO_BREAK if settings.selftest else NOTHING_TO_COMPARE if settings.base else NOTHING
-        self._store = Goldens(settings.curves)
+        self._listing = Listing(settings)
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Run a test that uses the ``optcheck`` fixture once for each workload and dtype."""
@@ -96,7 +87,7 @@ class Suite:
             names = self._routes(keywords, workload, usual)
             counted = self.settings.counted_on(workload, usual)
             scope = Scope(self.settings.dtypes or DTYPES, names, counted=counted, compiled=self.settings.compiled)
-            for dtype in self._dtypes(scope):
+            for dtype in self._listing.dtypes(scope):
                 yield Parameter(workload, dtype, scope, diverges)
             if (names or scope.counted) and not self.settings.update:
                 yield Parameter(workload, None, scope, diverges)
@@ -112,15 +103,6 @@ class Suite:
             expected = f"'default' or a list of names; known are {', '.join(routes.NAMES)}"
             raise OptcheckError(f"marker optcheck: routes has {found}, expected {expected}")
         return tuple(name for name in asked if not self.settings.routes or name in self.settings.routes)
-
-    def _dtypes(self, scope: Scope, golden: Golden | None = None) -> tuple[Dtype | None, ...]:
-        """One case a dtype; one a golden where goldens are updated."""
-        if self.settings.update:
-            return (None,)
-        if scope.implied and golden is not None and golden.routes.get("resume") == "same":
-            return ()
-        checked = scope.checked if golden is None or DTYPES[0] in golden.curves else DTYPES
-        return tuple(dtype for dtype in scope.dtypes if dtype in self.settings.dtypes and dtype in checked)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_make_collect_report(
@@ -170,16 +152,14 @@ class Suite:
         for module in self.settings.discover:
             try:
                 found = optimizers(module, self.settings.arguments)
-                targets += self._discovered(module, found.specs)
+                targets += self._listing.discovered(module, found.specs)
             except OptcheckError as error:
                 self.complaints.append(str(error))
                 continue
             for name, why in found.left_out.items() if self.settings.update else ():
                 case = Case(FactorySpec(name, _never), "", None, "", discovered=module)
                 yield LeftOutItem.make(parent, name, refused(case, self.settings, why))
-        once = self._against_base if self.settings.base else self._selftests if self.settings.selftest else None
-        cases = list((once or self._cases)(targets))
-        cases.sort(key=lambda case: case.route == TIMING)  # last: each waits until nothing else runs
+        cases = self._listing.cases(targets)
         if self.settings.routes and not (cases or self.settings.base) and (self.settings.targets or targets):
             self.nothing = self._unheld()
         for case in cases:
@@ -194,80 +174,6 @@ class Suite:
         options = " ".join(f"--optcheck-{name} {value}" for name, values in narrowed.items() for value in values)
         which = " or ".join(settings.routes)
         return f"no golden holds route {which}; record it with pytest --optcheck-update=missing {options}"
-
-    def _discovered(self, module: str, specs: Iterable[TextSpec]) -> Iterator[Target]:
-        """What is found in a module and not configured by name, where the roster does not say that it cannot be."""
-        configured = {target.spec.text for target in self.settings.targets}
-        roster = Rosters(self.settings.curves).load(module)
-        for spec in specs:
-            tried = self.settings.update
-            asked = self.settings.only or self.settings.discovered_on
-            names = [name for name in asked if tried or not roster.refuses(spec.text, name)]
-            if names and spec.text not in configured:
-                yield Target(spec, tuple(names), module, among=self.settings.discovered_on)
-
-    def _cases(self, discovered: Sequence[Target]) -> Iterator[Case]:
-        """Those of every target, costly workloads first, so that parallel workers end together."""
-        targets = (*self.settings.targets, *discovered)
-        configured = {target.spec.text for target in targets}
-        seen: set[tuple[str, str]] = set()
-        for name in reversed(list(self.settings.known)):
-            for target in targets:
-                if name not in target.workloads:
-                    continue
-                golden = self._golden(target.spec, name)
-                for case in self._cases_of(target.spec, name, self.settings.scope(target, name), golden):
-                    yield replace(case, discovered=target.discovered)
-                for text in golden.variants if golden is not None and self.settings.variants != ("none",) else ():
-                    if (text, name) not in seen and text not in configured:
-                        seen.add((text, name))  # two specs may have one variant in common
-                        variant = parse(text)
-                        scope = self.settings.variant_scope
-                        yield from self._cases_of(variant, name, scope, self._golden(variant, name))
-
-    def _against_base(self, discovered: Sequence[Target]) -> Iterator[Case]:
-        """One case an optimizer, on the cheapest of its reference models, where anything is asked that a base answers.
-
-        Nothing is recorded, so it does not matter which reference models an option left out, and what was discovered is
-        as good as what was configured.
-        """
-        for target in (*self.settings.targets, *discovered):
-            name = min(target.workloads, key=list(self.settings.known).index)
-            spec = shlex.quote(target.spec.text)
-            select = f"--optcheck-base {shlex.quote(self.settings.base)} --optcheck-optimizer {spec}"
-            if self.settings.only:
-                select += f" --optcheck-workload {name}"
-            scope = self.settings.scope(replace(target, among=(), discovered=""), name)
-            scope = replace(scope, dtypes=DTYPES[:1] if DTYPES[0] in self._dtypes(scope) else ())
-            if scope.dtypes or scope.counted or scope.timed:
-                yield Case(target.spec, name, None, select, route=BASE, scope=scope, discovered=target.discovered)
-
-    def _selftests(self, discovered: Sequence[Target]) -> Iterator[Case]:
-        """One case an optimizer, on the cheapest of its reference models."""
-        for target in (*self.settings.targets, *discovered):
-            name = min(target.workloads, key=list(self.settings.known).index)
-            select = f"--optcheck-optimizer {shlex.quote(target.spec.text)} --optcheck-workload {name}"
-            scope = self.settings.scope(target, name)
-            yield Case(target.spec, name, None, select, route=SELFTEST, scope=scope, discovered=target.discovered)
-
-    def _cases_of(self, spec: TextSpec, workload: str, scope: Scope, golden: Golden | None) -> Iterator[Case]:
-        """One case a dtype and one a route that the golden knows; one case where goldens are updated."""
-        select = f"--optcheck-optimizer {shlex.quote(spec.text)} --optcheck-workload {workload}"
-        only = f" --optcheck-route {scope.dtypes[0]}" if len(scope.dtypes) == 1 else ""
-        for dtype in self._dtypes(scope, golden):
-            yield Case(spec, workload, dtype, f"{select}{only}", scope=scope)
-        for route in () if self.settings.update else guarded_routes(golden, scope.routes):
-            yield Case(spec, workload, None, f"{select} --optcheck-route {route}", route=route, scope=scope)
-        if scope.counted and golden is not None and not self.settings.update:
-            yield Case(spec, workload, None, f"{select} --optcheck-route {COUNTS}", route=COUNTS, scope=scope)
-        if scope.timed and (golden is not None or self.settings.update):
-            yield Case(spec, workload, None, f"{select} --optcheck-route {TIMING}", route=TIMING, scope=scope)
-
-    def _golden(self, spec: TextSpec, workload: str) -> Golden | None:
-        """The stored golden; None also where it is no good, which the case itself will say."""
-        with contextlib.suppress(OptcheckError):
-            return self._store.load(spec.text, workload)
-        return None
 
     def _complain(self, session: pytest.Session, items: list[pytest.Item], complaints: list[str]) -> None:
         if not self.on_worker:
