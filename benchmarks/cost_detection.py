@@ -116,7 +116,7 @@ class Counter:
 def _count(recipe: Recipe, found: Needs, path: str, *, compiled: bool) -> Cost:
     spec = FactorySpec(recipe.text, recipe)
     built = None if path == "sparse" else assemble(spec, path)
-    return count(spec if built is None else FactorySpec(recipe.text, built), found, compiled=compiled)
+    return count(spec if built is None else FactorySpec(recipe.text, built), found, compiled=compiled).cost
 
 
 def main() -> None:

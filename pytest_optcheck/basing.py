@@ -19,7 +19,7 @@ from pytest_optcheck.cost.base import Asked, compare_with_base
 from pytest_optcheck.cost.peer import Peer
 from pytest_optcheck.cost.ratios import BASE_MARGIN
 from pytest_optcheck.cost.replies import SideError
-from pytest_optcheck.costing import answer, timing_verdict
+from pytest_optcheck.costing import answer, counts_verdict, timing_verdict
 from pytest_optcheck.errors import OptcheckError
 
 if TYPE_CHECKING:
@@ -67,9 +67,7 @@ def _results(case: Case, settings: Settings, found: BaseAnswer) -> list[Result]:
         doubts = (found.doubt,) if found.doubt else ()
         results.append(result(found.verdict, findings=(*doubts, *found.notes)))
     if found.counts is not None:
-        kind: judge.Kind = "heavier" if found.counts.heavier else "match"
-        lines = found.counts.heavier or found.counts.lighter
-        results.append(result(judge.Verdict(kind, details=lines), cost=msgspec.to_builtins(found.new)))
+        results.append(result(counts_verdict(found.counts), cost=msgspec.to_builtins(found.new)))
     if found.time is not None:
         verdict = timing_verdict(found.time, f"the time of {found.label}", math.expm1(BASE_MARGIN))
         results.append(result(verdict, timing=asdict(found.time)))

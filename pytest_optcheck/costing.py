@@ -59,14 +59,17 @@ def counted(case: Case, settings: Settings, golden: Golden) -> Result:
     old = golden.costs.get(key)
     compiled = case.scope.compiled and (bool(settings.update) or _compiled(old))
     lists = case.scope.counted
-    new, refused = counting.attempt(case.spec, golden.needs, settings.device, lists=lists, compiled=compiled)
+    new, refused = counting.count(case.spec, golden.needs, settings.device, lists=lists, compiled=compiled)
     result = answer(case, settings, COUNTS, judge.Verdict("match"), cost=msgspec.to_builtins(new))
     if old is None:
         return replace(result, verdict=judge.Verdict("incomparable", _uncounted(golden, key)))
     asked = Cost({name: cost for name, cost in old.lists.items() if name in case.scope.counted})
-    found = gate.compare(new, asked, refused)
-    kind: judge.Kind = "heavier" if found.heavier else "match"
-    return replace(result, verdict=judge.Verdict(kind, details=found.heavier or found.lighter))
+    return replace(result, verdict=counts_verdict(gate.compare(new, asked, refused)))
+
+
+def counts_verdict(found: gate.Comparison) -> judge.Verdict:
+    """The verdict on a comparison of counts; what became lighter passes, and is told."""
+    return judge.Verdict("heavier" if found.heavier else "match", details=found.heavier or found.lighter)
 
 
 def widened(scope: Scope, golden: Golden) -> Scope:

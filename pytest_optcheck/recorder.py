@@ -138,7 +138,7 @@ def counted(what: Recording, needed: Needs) -> dict[str, Cost]:
     """The operations of a step, under the versions they were counted with; empty where none are asked for."""
     if not what.counted:
         return {}
-    cost = counting.count(what.spec, needed, what.device, lists=what.counted, compiled=what.compiled)
+    cost = counting.count(what.spec, needed, what.device, lists=what.counted, compiled=what.compiled).cost
     return {version_key(what.device): cost} if cost.lists else {}
 
 

@@ -18,7 +18,7 @@ from pytest_optcheck.building import plain
 from pytest_optcheck.conditions import Conditions
 from pytest_optcheck.cost import sides
 from pytest_optcheck.cost.clock import clock
-from pytest_optcheck.cost.counting import attempt
+from pytest_optcheck.cost.counting import count
 from pytest_optcheck.curves import Needs
 from pytest_optcheck.format import encode
 from pytest_optcheck.needs import discover
@@ -92,7 +92,7 @@ class Commands:
         Raises:
             OptcheckError: the spec cannot be built.
         """
-        found = attempt(parse(spec), msgspec.convert(needs, Needs), device, lists=lists)
+        found = count(parse(spec), msgspec.convert(needs, Needs), device, lists=lists)
         return {"cost": msgspec.to_builtins(found.cost), "refused": found.refused}
 
     def device(self, device: str) -> str:

@@ -79,18 +79,6 @@ def count(
     *,
     lists: Sequence[str] = NAMES,
     compiled: bool = False,
-) -> Cost:
-    """What `attempt` counts."""
-    return attempt(spec, needs, device, lists=lists, compiled=compiled).cost
-
-
-def attempt(
-    spec: OptimizerSpec,
-    needs: Needs,
-    device: str = "cpu",
-    *,
-    lists: Sequence[str] = NAMES,
-    compiled: bool = False,
 ) -> Counted:
     """Count what `spec` costs on each list; nothing is trained.
 

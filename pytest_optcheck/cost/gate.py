@@ -86,13 +86,12 @@ def _compare_list(found: _Found, name: str, new: ListCost, old: ListCost) -> Non
         lines.append(f"{name}: {taken}; not comparable{found.why(name)}")
         return
     for moment, before in old.moments.items():
-        after = new.moments.get(moment)
+        after, where = new.moments.get(moment), f"{name}, {moment}"
         if after is None:
-            where = f"{name}, {moment}"
             found.heavier.append(f"{where}: can no longer be counted{found.why(where)}")
         else:
-            _compare_moment(found, f"{name}, {moment}", after, before)
-            _compare_calls(found, f"{name}, {moment}", after, before, old.tensors)
+            _compare_moment(found, where, after, before)
+            _compare_calls(found, where, after, before, old.tensors)
     if new.state_bytes != old.state_bytes:
         lines = found.heavier if new.state_bytes > old.state_bytes else found.lighter
         lines.append(f"{name}: {_ratios(old.state_bytes, new.state_bytes, old.parameter_bytes)}")

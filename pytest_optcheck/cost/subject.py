@@ -38,7 +38,6 @@ class Subject:
     """An optimizer with its schedulers on some tensors of a list.
 
     Attributes:
-        device: of the tensors.
         optimizer: the optimizer.
         schedules: its schedulers, stepped as part of every update.
         device: of the tensors, a torch device as text.

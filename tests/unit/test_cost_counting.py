@@ -42,7 +42,7 @@ SPECS: dict[str, Needs] = {
 def count(spec: str | OptimizerSpec, needs: Needs | None = None, *lists: str) -> Cost:
     """What is counted, on the short lists unless others are named."""
     made = parse(spec) if isinstance(spec, str) else spec
-    return counting.count(made, needs or Needs(), lists=lists or ("zoo", "ten"))
+    return counting.count(made, needs or Needs(), lists=lists or ("zoo", "ten")).cost
 
 
 def made(optimizer: Callable[..., Any]) -> FactorySpec:
@@ -66,7 +66,7 @@ from pytest_optcheck.cost import counting
 from pytest_optcheck.curves import Needs
 from pytest_optcheck.specs import parse
 specs = msgspec.json.decode(open(sys.argv[1]).read(), type=dict[str, Needs])
-found = {text: counting.count(parse(text), specs[text], lists=("ten", "many")) for text in reversed(specs)}
+found = {text: counting.count(parse(text), specs[text], lists=("ten", "many")).cost for text in reversed(specs)}
 print(msgspec.json.encode(found).decode())
 """
 
@@ -156,7 +156,7 @@ def test_what_is_refused_is_told_with_what_was_raised() -> None:
                 raise ValueError("a vector")
             super().update(parameter, gradient, lr, momentum)
 
-    cost, refused = counting.attempt(made(Refusing), Needs(), lists=("ten", "many"))
+    cost, refused = counting.count(made(Refusing), Needs(), lists=("ten", "many"))
     assert refused == {
         "ten": "ValueError: a vector",
         "ten, loading": "ZeroDivisionError: no",
@@ -362,7 +362,7 @@ def test_on_a_gpu_peaks_are_the_allocator_s_and_syncs_those_of_the_driver() -> N
             super().update(parameter, gradient * torch.tensor(1.0).to(gradient.device), lr, momentum)
 
     def warm(kind: type[cost_mutants.Sound]) -> Counts:
-        return counting.count(made(kind), Needs(), "cuda", lists=("ten",)).lists["ten"].moments["warm"]
+        return counting.count(made(kind), Needs(), "cuda", lists=("ten",)).cost.lists["ten"].moments["warm"]
 
     sound, uploads = warm(cost_mutants.Sound), warm(Uploads)
     assert sound.syncs == 0

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from bugs.pairs import Pair, Recipe
 
+    from pytest_optcheck.cost.counting import Counted
     from pytest_optcheck.cost.figures import Cost
     from pytest_optcheck.curves import Needs, Run
 
@@ -48,8 +49,8 @@ def found_needs(pair: Pair) -> Needs:
 def counted(recipe: Recipe, pair: Pair, name: str, *, compiled: bool) -> Cost:
     spec, found = FactorySpec(recipe.text, recipe), found_needs(pair)
     make = functools.partial(count, spec, found, lists=[name], compiled=compiled)
-    cost: Cost = once(make, "cost", recipe, name, compiled)
-    return cost
+    made: Counted = once(make, "cost", recipe, name, compiled)
+    return made.cost
 
 
 def heavier(pair: Pair, name: str, *, compiled: bool = False) -> tuple[str, ...]:

@@ -50,7 +50,7 @@ def sound(params: Any) -> torch.optim.Optimizer:  # noqa: ANN401 - as torch has 
 
 def recompiles(spec: OptimizerSpec, needs: Needs | None = None) -> int | None:
     """Those counted on ten tensors."""
-    return counting.count(spec, needs or Needs(), lists=("ten",), compiled=True).lists["ten"].recompiles
+    return counting.count(spec, needs or Needs(), lists=("ten",), compiled=True).cost.lists["ten"].recompiles
 
 
 def test_a_rate_in_a_tensor_compiles_nothing_again_and_another_step_does() -> None:

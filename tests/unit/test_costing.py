@@ -47,12 +47,12 @@ class Heavier(Plain):
 
 @pytest.fixture(scope="module")
 def cost() -> Cost:
-    return count(case().spec, Needs(), lists=(TEN,))
+    return count(case().spec, Needs(), lists=(TEN,)).cost
 
 
 @pytest.fixture(scope="module")
 def wide_cost() -> Cost:
-    return count(case().spec, Needs(), lists=(ZOO, TEN))
+    return count(case().spec, Needs(), lists=(ZOO, TEN)).cost
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_what_can_no_longer_be_counted_says_why(golden: Golden, tmp_path: Path) 
 
 
 def test_what_a_step_does_less_passes_and_is_told(tmp_path: Path) -> None:
-    heavier = count(case(Heavier).spec, Needs(), lists=(TEN,))
+    heavier = count(case(Heavier).spec, Needs(), lists=(TEN,)).cost
     verdict = checked(Plain, structs.replace(plain_golden(), costs={version_key(): heavier}), tmp_path).verdict
     assert verdict.kind == "match"
     assert "ten, warm: 1 → 0 syncs" in verdict.details
@@ -112,7 +112,7 @@ def test_counts_of_other_versions_are_not_compared(known: Sequence[str], note: s
 def test_counts_taken_on_the_cpu_say_nothing_of_another_device(
     golden: Golden, cost: Cost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(counting, "attempt", lambda *_, **__: counting.Counted(cost, {}))
+    monkeypatch.setattr(counting, "count", lambda *_, **__: counting.Counted(cost, {}))
     result = costing.counted(case(scope=COUNTED), asked(tmp_path, "missing", device="cuda:1"), golden)
     assert result.verdict.kind == "incomparable"
     assert f"steps were counted with {version_key()}, this is {version_key()}, cuda;" in result.verdict.note
@@ -170,7 +170,7 @@ def test_counts_that_are_as_they_were_are_left_alone(golden: Golden, tmp_path: P
 def test_accepting_what_was_counted_on_some_lists_loses_none(wide_cost: Cost, tmp_path: Path) -> None:
     Goldens(tmp_path).save(structs.replace(plain_golden(), costs={version_key(): wide_cost}))
     result = only(update(case(Heavier, None, scope=COUNTED), asked(tmp_path, "changed")))
-    heavier = count(case(Heavier).spec, Needs(), lists=(ZOO, TEN))
+    heavier = count(case(Heavier).spec, Needs(), lists=(ZOO, TEN)).cost
     assert written(result, tmp_path).costs == {version_key(): heavier}
 
 
@@ -190,7 +190,7 @@ def test_a_golden_recorded_anew_keeps_counts_and_times_though_neither_was_asked_
     Goldens(tmp_path).save(structs.replace(plain_golden(), costs={version_key(): wide_cost}, timings=(timing(),)))
     new = written(only(update(case(Faster, None, scope=Scope()), asked(tmp_path, "changed"))), tmp_path)
     assert new.curves != plain_golden().curves
-    assert new.costs == {version_key(): count(case(Faster).spec, Needs(), lists=(ZOO, TEN))}
+    assert new.costs == {version_key(): count(case(Faster).spec, Needs(), lists=(ZOO, TEN)).cost}
     assert new.timings == (timing(),)
 
 

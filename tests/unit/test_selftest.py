@@ -210,7 +210,7 @@ def test_an_optimizer_that_does_not_match_is_not_broken_any_further(tmp_path: Pa
 @pytest.fixture(scope="module")
 def counted() -> Golden:
     """A golden with the counts of its steps."""
-    costs = {version_key(): count(case().spec, plain_golden().needs, lists=(TEN,))}
+    costs = {version_key(): count(case().spec, plain_golden().needs, lists=(TEN,)).cost}
     return structs.replace(plain_golden(), costs=costs)
 
 
